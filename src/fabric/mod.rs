@@ -29,7 +29,8 @@ pub struct Neighbour<'a> {
 /// Whether two networks may not exchange packets: one of them is isolated, and neither names the other as its peer.
 #[must_use]
 pub fn kept_apart(a: Neighbour<'_>, b: Neighbour<'_>) -> bool {
-    let peers = a.fabric == b.fabric && (a.spec.peers.contains(&b.spec.name) || b.spec.peers.contains(&a.spec.name));
+    let peers =
+        a.fabric == b.fabric && (a.spec.peers.contains(&b.spec.name) || b.spec.peers.contains(&a.spec.name));
     (a.spec.isolated || b.spec.isolated) && !peers
 }
 
@@ -43,7 +44,9 @@ pub fn policy<'a>(
 ) -> Policy {
     let own = Neighbour { fabric: &fabric.name, spec };
     let mut forbidden: Vec<IpNet> = (others.into_iter())
-        .filter(|other| (other.fabric, &other.spec.name) != (own.fabric, &own.spec.name) && kept_apart(own, *other))
+        .filter(|other| {
+            (other.fabric, &other.spec.name) != (own.fabric, &own.spec.name) && kept_apart(own, *other)
+        })
         .flat_map(|other| prefixes(other.spec))
         .collect();
     forbidden.sort_unstable();
@@ -84,7 +87,8 @@ pub fn pool(spec: &NetworkSpec, given: &NetworkAssignment) -> Network {
         ..Subnet::new(prefix)
     };
     let mut network = Network::new(given.id.as_str(), None, None);
-    network.v4 = spec.ipv4.map(|p| subnet(p.into(), spec.gateway4.map(Into::into), spec.dhcp4.map(Into::into)));
+    network.v4 =
+        spec.ipv4.map(|p| subnet(p.into(), spec.gateway4.map(Into::into), spec.dhcp4.map(Into::into)));
     network.v6 = spec.ipv6.map(|p| subnet(p.into(), spec.gateway6.map(Into::into), None));
     network.reserved_macs = vec![given.gateway_mac.into(), given.dhcp_mac.into()];
     network.quarantine_ms = u64::try_from(spec.quarantine.as_millis()).unwrap_or(u64::MAX);

@@ -144,6 +144,17 @@ impl Journal {
         }
     }
 
+    /// Whether the end of this job is still to be written down.
+    #[must_use]
+    pub fn awaits(&self, job: &str) -> bool {
+        // `<unit>.<key>` or `<unit>.<key>.<round>`; the main process is awaited while its step stands.
+        let key = job.split_once('.').map_or(job, |(_, key)| key);
+        let base =
+            if self.round > 0 { key.strip_suffix(&format!(".{}", self.round)).unwrap_or(key) } else { key };
+        let began = |marks: &BTreeMap<String, Mark>| marks.get(base).is_some_and(|m| *m == Mark::Began);
+        base == "main" && self.up.contains_key("main") || began(&self.up) || began(&self.down)
+    }
+
     /// What comes next on a way.
     #[must_use]
     pub fn next<'a>(&'a self, plan: &'a Plan, way: Way) -> Next<'a> {
@@ -183,7 +194,11 @@ impl Journal {
                     OnFailure::Abort => return Next::Aborted(undo, failure),
                     OnFailure::Keep => {
                         open.insert(&undo.key);
-                        left.push(Left { key: undo.key.clone(), act: undo.act.clone(), failure: Some(failure.clone()) });
+                        left.push(Left {
+                            key: undo.key.clone(),
+                            act: undo.act.clone(),
+                            failure: Some(failure.clone()),
+                        });
                     }
                 },
                 _ if blocked => {
@@ -210,7 +225,8 @@ impl Journal {
 
     /// The stop was given up: the unit goes on running, and a later stop begins anew.
     pub fn aborted(&mut self) {
-        let joined: Vec<String> = self.down.keys().filter_map(|k| k.strip_prefix("un.")).map(str::to_owned).collect();
+        let joined: Vec<String> =
+            self.down.keys().filter_map(|k| k.strip_prefix("un.")).map(str::to_owned).collect();
         for key in joined.iter().map(String::as_str).chain(["join"]) {
             self.up.remove(key);
         }

@@ -66,11 +66,17 @@ fn gateway_nets(spec: &NetworkSpec) -> Vec<IpNet> {
 #[must_use]
 pub fn network(spec: &NetworkSpec, given: &NetworkAssignment, policy: &Policy) -> Plan {
     let (bridge, gateway) = (given.id.bridge(), given.id.gateway());
-    let mut up: Vec<(Phase, String, Op)> = vec![(Phase::Create, "bridge".into(), Op::BridgeCreate { bridge: bridge.clone() })];
+    let mut up: Vec<(Phase, String, Op)> =
+        vec![(Phase::Create, "bridge".into(), Op::BridgeCreate { bridge: bridge.clone() })];
     if let Some(interface) = &spec.uplink {
-        up.push((Phase::Create, "uplink".into(), Op::UplinkAttach { bridge: bridge.clone(), interface: interface.clone() }));
+        up.push((
+            Phase::Create,
+            "uplink".into(),
+            Op::UplinkAttach { bridge: bridge.clone(), interface: interface.clone() },
+        ));
     }
-    let connect = Op::LinkConnect { node: gateway.clone(), bridge: bridge.clone(), link: GATEWAY_LINK, guarded: false };
+    let connect =
+        Op::LinkConnect { node: gateway.clone(), bridge: bridge.clone(), link: GATEWAY_LINK, guarded: false };
     let open = Op::LinkOpen {
         node: gateway.clone(),
         bridge,

@@ -241,7 +241,12 @@ impl Builder<'_> {
             path: self.root.clone(),
             hostname: spec.hostname.clone().unwrap_or_else(|| format!("{}-{}", given.service, given.id)),
             vnet: self.vnet(),
-            addresses: given.links.iter().filter(|l| !l.vnet).flat_map(AssignedLink::plain_addresses).collect(),
+            addresses: given
+                .links
+                .iter()
+                .filter(|l| !l.vnet)
+                .flat_map(AssignedLink::plain_addresses)
+                .collect(),
             params,
         };
         self.step(Phase::Create, "jail", Op::JailCreate(jail));
@@ -289,8 +294,11 @@ impl Builder<'_> {
         }
         for (n, link) in vnet_links() {
             // A DHCP client inside sets the addresses; the interface is brought up for it all the same.
-            let (addresses, gateways) =
-                if link.dhcp { (Vec::new(), Vec::new()) } else { (link.addresses.clone(), link.gateways.clone()) };
+            let (addresses, gateways) = if link.dhcp {
+                (Vec::new(), Vec::new())
+            } else {
+                (link.addresses.clone(), link.gateways.clone())
+            };
             let op = Op::IfConfigure {
                 interface: inside_name(n),
                 jail: Some(self.jail.clone()),
@@ -319,11 +327,13 @@ impl Builder<'_> {
         for gateway in given.links[0].gateways.iter().take(3) {
             let _ = writeln!(resolv, "nameserver {gateway}");
         }
-        let mut hosts = format!("# Written by Warren.\n127.0.0.1 localhost localhost.{0}\n::1 localhost\n", given.domain);
+        let mut hosts =
+            format!("# Written by Warren.\n127.0.0.1 localhost localhost.{0}\n::1 localhost\n", given.domain);
         for address in given.addresses() {
             let _ = writeln!(hosts, "{address} {0}.{1}.{2} {1}-{0}", given.id, given.service, given.domain);
         }
-        for (key, path, contents) in [("resolv", "/etc/resolv.conf", resolv), ("hosts", "/etc/hosts", hosts)] {
+        for (key, path, contents) in [("resolv", "/etc/resolv.conf", resolv), ("hosts", "/etc/hosts", hosts)]
+        {
             let op = Op::WriteFile { root: self.root.clone(), path: path.into(), contents };
             self.step(Phase::Files, format!("file.{key}"), op);
         }
@@ -390,7 +400,13 @@ impl Builder<'_> {
         for (n, command) in commands.iter().enumerate() {
             let key = format!("hook.{name}.{n}");
             let act = Act::Host(Op::Run(self.job(&key, command, inside)));
-            self.plan.down.push(Undo { key, act, when: When::Reached(phase), needs: needs.to_vec(), failure });
+            self.plan.down.push(Undo {
+                key,
+                act,
+                when: When::Reached(phase),
+                needs: needs.to_vec(),
+                failure,
+            });
         }
     }
 
@@ -438,7 +454,12 @@ impl Builder<'_> {
         self.undo("remove", created(), &before_remove, Op::JailRemove { jail });
         let removed = ["remove".to_owned()];
         let aliases_later = [&removed[..], &shut[..]].concat();
-        self.undo_hooks(("poststop", &spec.hooks.poststop, Phase::Prestart), false, &removed, OnFailure::Keep);
+        self.undo_hooks(
+            ("poststop", &spec.hooks.poststop, Phase::Prestart),
+            false,
+            &removed,
+            OnFailure::Keep,
+        );
         let unmounted = self.unmounts(&removed);
         let unaliased = self.reverse(|k| k.starts_with("alias."), &removed);
         self.plan.down.push(Undo {
@@ -461,7 +482,9 @@ impl Builder<'_> {
             let below = |inner: &Path| inner.starts_with(&mount.target);
             let mut needs = removed.to_vec();
             needs.extend(
-                (n + 1..mounts.len()).filter(|later| below(&mounts[*later].target)).map(|later| format!("un.mount.{later}")),
+                (n + 1..mounts.len())
+                    .filter(|later| below(&mounts[*later].target))
+                    .map(|later| format!("un.mount.{later}")),
             );
             let key = format!("un.mount.{n}");
             self.undo(key.clone(), When::Began(format!("mount.{n}")), &needs, Op::Unmount(mount.clone()));
@@ -485,7 +508,10 @@ fn resolve_self(command: &CommandLine) -> CommandLine {
     let path = format!("{SELF_DIR}/warren");
     match command {
         CommandLine::Argv(argv) => CommandLine::Argv(
-            argv.iter().enumerate().map(|(n, a)| if n == 0 && a == "@warren" { path.clone() } else { a.clone() }).collect(),
+            argv.iter()
+                .enumerate()
+                .map(|(n, a)| if n == 0 && a == "@warren" { path.clone() } else { a.clone() })
+                .collect(),
         ),
         CommandLine::Shell(line) => match line.trim_start().strip_prefix("@warren") {
             Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => {

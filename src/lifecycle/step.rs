@@ -134,7 +134,11 @@ impl Undo {
     pub fn is_volatile(&self) -> bool {
         match &self.act {
             Act::Book(_) => false,
-            Act::Host(Op::Run(job)) => job.jail.is_some() || self.when != When::Reached(Phase::Prepare) && self.when != When::Reached(Phase::Prestart),
+            Act::Host(Op::Run(job)) => {
+                job.jail.is_some()
+                    || self.when != When::Reached(Phase::Prepare)
+                        && self.when != When::Reached(Phase::Prestart)
+            }
             Act::Host(op) => !op.is_durable(),
         }
     }

@@ -30,7 +30,9 @@ pub enum StoreError {
         error: rusqlite::Error,
     },
     /// A newer Warren wrote the file.
-    #[error("the store {path} has version {found}, this warren reads versions up to {VERSION}: run the newer warren, or restore a backup")]
+    #[error(
+        "the store {path} has version {found}, this warren reads versions up to {VERSION}: run the newer warren, or restore a backup"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -83,7 +85,8 @@ impl Store {
         }
         db.execute_batch(include_str!("schema.sql")).map_err(sqlite)?;
         db.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
-        let cursor = db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)).map_err(sqlite)?;
+        let cursor =
+            db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)).map_err(sqlite)?;
         let store = Self { db, path: name, cursor };
         let state = store.fold()?;
         Ok((store, state))
@@ -100,8 +103,11 @@ impl Store {
         while let Some(row) = rows.next().map_err(self.sqlite())? {
             let (seq, body): (i64, String) =
                 row.get(0).and_then(|seq| Ok((seq, row.get(1)?))).map_err(self.sqlite())?;
-            let record: Record = serde_json::from_str(&body)
-                .map_err(|error| StoreError::Record { path: self.path.clone(), seq, error })?;
+            let record: Record = serde_json::from_str(&body).map_err(|error| StoreError::Record {
+                path: self.path.clone(),
+                seq,
+                error,
+            })?;
             state.apply(&record);
         }
         Ok(state)
@@ -111,7 +117,13 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite cannot write, a full disk for one; nothing of it is committed then.
-    pub fn commit(&mut self, at: u64, records: &[Record], events: &[Value], sync: bool) -> Result<Vec<Event>, StoreError> {
+    pub fn commit(
+        &mut self,
+        at: u64,
+        records: &[Record],
+        events: &[Value],
+        sync: bool,
+    ) -> Result<Vec<Event>, StoreError> {
         let path = self.path.clone();
         let sqlite = |error| StoreError::Sqlite { path: path.clone(), error };
         self.db.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" }).map_err(sqlite)?;
@@ -124,11 +136,8 @@ impl Store {
             let mut made = Vec::with_capacity(events.len());
             for what in events {
                 cursor += 1;
-                tx.prepare_cached("INSERT INTO event (cursor, at, body) VALUES (?1, ?2, ?3)")?.execute(params![
-                    cursor,
-                    at.cast_signed(),
-                    what.to_string()
-                ])?;
+                tx.prepare_cached("INSERT INTO event (cursor, at, body) VALUES (?1, ?2, ?3)")?
+                    .execute(params![cursor, at.cast_signed(), what.to_string()])?;
                 made.push(Event { cursor, at, what: what.clone() });
             }
             if cursor / 1000 != self.cursor / 1000 {
@@ -183,7 +192,8 @@ impl Store {
     /// # Errors
     /// When SQLite cannot read.
     pub fn rows(&self) -> Result<u64, StoreError> {
-        let count: i64 = self.db.query_row("SELECT count(*) FROM log", [], |r| r.get(0)).map_err(self.sqlite())?;
+        let count: i64 =
+            self.db.query_row("SELECT count(*) FROM log", [], |r| r.get(0)).map_err(self.sqlite())?;
         Ok(count.unsigned_abs())
     }
 }
@@ -198,11 +208,7 @@ fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::
     }
     let body = serde_json::to_value(record).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let kind = body.get("record").and_then(Value::as_str).unwrap_or_default();
-    tx.prepare_cached("INSERT INTO log (at, scope, kind, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        at.cast_signed(),
-        scope,
-        kind,
-        body.to_string()
-    ])?;
+    tx.prepare_cached("INSERT INTO log (at, scope, kind, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![at.cast_signed(), scope, kind, body.to_string()])?;
     Ok(())
 }

@@ -244,9 +244,10 @@ impl Record {
         match self {
             Self::Boot { .. } => Scope::Boot,
             Self::Fabric { spec, .. } => Scope::Fabric(spec.name.clone()),
-            Self::Scale { fabric, .. } | Self::Drop { fabric } | Self::FabricGone { fabric } | Self::Trouble { fabric, .. } => {
-                Scope::Fabric(fabric.clone())
-            }
+            Self::Scale { fabric, .. }
+            | Self::Drop { fabric }
+            | Self::FabricGone { fabric }
+            | Self::Trouble { fabric, .. } => Scope::Fabric(fabric.clone()),
             Self::Network { given, .. } => Scope::Unit(given.id),
             Self::Instance { given, .. } => Scope::Unit(given.id),
             Self::Address { .. } => Scope::Addresses,

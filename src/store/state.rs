@@ -127,6 +127,8 @@ pub struct InstanceUnit {
     pub joined: bool,
     /// Whether it holds addresses and links.
     pub assigned: bool,
+    /// Whether it refused to stop: a hook failed and `on_stop_failure` is "abort". It is left alone until somebody asks again.
+    pub refused: bool,
     /// How its main process ended.
     pub exit: Option<Status>,
     /// Links whose DHCP client acknowledged.
@@ -195,7 +197,9 @@ impl State {
             Record::Boot { id } => self.boot = Some(id.clone()),
             Record::Fabric { spec, revision } => self.apply_fabric(spec, *revision),
             Record::Scale { fabric, service, replicas } => {
-                if let Some(spec) = self.fabrics.get_mut(fabric).and_then(|f| f.spec.services.get_mut(service)) {
+                if let Some(spec) =
+                    self.fabrics.get_mut(fabric).and_then(|f| f.spec.services.get_mut(service))
+                {
                     spec.replicas = *replicas;
                 }
                 if let Some(service) = self.service_mut(fabric, service) {
@@ -212,7 +216,8 @@ impl State {
             }
             Record::Trouble { fabric, service, failures, not_before, halted, text } => {
                 if let Some(service) = self.service_mut(fabric, service) {
-                    (service.failures, service.not_before, service.halted) = (*failures, *not_before, *halted);
+                    (service.failures, service.not_before, service.halted) =
+                        (*failures, *not_before, *halted);
                     service.trouble.clone_from(text);
                 }
             }
@@ -230,7 +235,9 @@ impl State {
                 };
                 self.networks.insert(given.id, network);
             }
-            Record::Instance { given, spec, plan, revision } => self.apply_instance(given, spec, plan, *revision),
+            Record::Instance { given, spec, plan, revision } => {
+                self.apply_instance(given, spec, plan, *revision)
+            }
             // A change that does not fit was refused when it was made; one read back fits by construction.
             Record::Address { change } => drop(self.ipam.apply(change)),
             Record::Step { unit, way, key, mark } => {
@@ -259,6 +266,9 @@ impl State {
                 if let Some(unit) = self.unit_mut(*unit) {
                     unit.journal.retry();
                     unit.left.clear();
+                }
+                if let Some(instance) = self.instances.get_mut(unit) {
+                    instance.refused = false;
                 }
             }
             Record::Rebooted { unit } => {
@@ -305,7 +315,13 @@ impl State {
         self.fabrics.insert(spec.name.clone(), fabric);
     }
 
-    fn apply_instance(&mut self, given: &Assignment, spec: &InstanceSpec, plan: &Plan, revision: Option<u64>) {
+    fn apply_instance(
+        &mut self,
+        given: &Assignment,
+        spec: &InstanceSpec,
+        plan: &Plan,
+        revision: Option<u64>,
+    ) {
         if let Some(service) = self.service_mut(&given.fabric, &given.service) {
             service.instances.insert(given.id);
             if revision.is_some() {
@@ -327,6 +343,7 @@ impl State {
             named: false,
             joined: false,
             assigned: true,
+            refused: false,
             exit: None,
             leased: BTreeSet::new(),
         };
@@ -365,7 +382,8 @@ impl State {
         if before == Stage::Stopping && stage == Stage::Running {
             unit.journal.aborted();
         }
-        let Some(instance) = self.instances.get(&id) else { return };
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.refused |= before == Stage::Stopping && stage == Stage::Running;
         let Some(revision) = instance.revision else { return };
         let given = Arc::clone(&instance.given);
         let Some(service) = self.service_mut(&given.fabric, &given.service) else { return };

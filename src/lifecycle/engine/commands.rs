@@ -7,6 +7,7 @@ use super::{Command, Effect, Engine, NameChange, Refusal};
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
 use crate::fabric;
 use crate::ids::Id;
+use crate::lifecycle::plan::Assignment;
 use crate::store::{Record, Stage};
 
 type Answer = Result<Value, Refusal>;
@@ -30,12 +31,6 @@ impl Engine {
         let revision = self.now.max(self.last_revision(&name) + 1);
         self.emit(Record::Fabric { spec: Box::new(spec), revision });
         self.out.effects.push(Effect::Name(NameChange::Zone(name.clone())));
-        let fabric = &self.state.fabrics[&name];
-        let missing: Vec<String> =
-            fabric.spec.networks.keys().filter(|n| !fabric.networks.contains_key(*n)).cloned().collect();
-        for network in missing {
-            self.create_network(&name, &network)?;
-        }
         self.policies_stale = true;
         self.unsettled.insert(name.clone());
         self.tell("declared", json!({ "fabric": name }));
@@ -46,7 +41,10 @@ impl Engine {
     fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
         let old = self.state.fabrics.get(&spec.name);
         if old.is_some_and(|o| o.dropped) {
-            return Err(Refusal::conflict(format!("the fabric `{}` is on its way down; wait until it is gone", spec.name)));
+            return Err(Refusal::conflict(format!(
+                "the fabric `{}` is on its way down; wait until it is gone",
+                spec.name
+            )));
         }
         for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
             if other.spec.domain == spec.domain {
@@ -73,7 +71,8 @@ impl Engine {
             }
         }
         for network in spec.networks.values() {
-            let there = old.and_then(|o| o.networks.get(&network.name)).and_then(|id| self.state.networks.get(id));
+            let there =
+                old.and_then(|o| o.networks.get(&network.name)).and_then(|id| self.state.networks.get(id));
             match there {
                 Some(there) if !same_wires(&there.spec, network) => {
                     return Err(Refusal::conflict(format!(
@@ -114,7 +113,8 @@ impl Engine {
             return Ok(());
         }
         let names: Vec<&str> = self.state.fabrics.keys().map(String::as_str).collect();
-        let there = if names.is_empty() { "none is up".to_owned() } else { format!("there is {}", names.join(", ")) };
+        let there =
+            if names.is_empty() { "none is up".to_owned() } else { format!("there is {}", names.join(", ")) };
         Err(Refusal::not_found(format!("no fabric is called `{fabric}`: {there}")))
     }
 
@@ -123,10 +123,12 @@ impl Engine {
         self.emit(Record::Drop { fabric: fabric.to_owned() });
         self.unsettled.insert(fabric.to_owned());
         // A second `down` is the user's way of saying: try again.
-        let failed: Vec<Id> = self.failed_units().filter(|id| self.fabric_of(*id).as_deref() == Some(fabric)).collect();
+        let failed: Vec<Id> =
+            self.failed_units().filter(|id| self.fabric_of(*id).as_deref() == Some(fabric)).collect();
         for id in failed {
             self.retry(id);
         }
+        self.ask_again(|given| given.fabric == fabric);
         Ok(json!({ "fabric": fabric }))
     }
 
@@ -167,6 +169,7 @@ impl Engine {
             }
         }
         self.emit(Record::Scale { fabric: fabric.clone(), service: service.clone(), replicas });
+        self.ask_again(|given| given.fabric == fabric && given.service == service);
         self.unsettled.insert(fabric.clone());
         Ok(json!({ "fabric": fabric, "service": service, "replicas": replicas }))
     }
@@ -181,6 +184,7 @@ impl Engine {
             let replicas = spec.replicas.saturating_sub(1);
             self.emit(Record::Scale { fabric: fabric.clone(), service: service.clone(), replicas });
         }
+        self.ask_again(|given| given.id == id);
         self.stop(id, asked("somebody asked for it"));
         let replicas = self.state.service_spec(&fabric, &service).map(|s| s.replicas);
         Ok(json!({ "unit": id, "fabric": fabric, "service": service, "replicas": replicas }))
@@ -196,6 +200,15 @@ impl Engine {
         let instances = self.state.instances.iter().map(|(id, i)| (id, &i.unit));
         let networks = self.state.networks.iter().map(|(id, n)| (id, &n.unit));
         instances.chain(networks).filter(|(_, unit)| unit.stage == Stage::Failed).map(|(id, _)| *id)
+    }
+
+    /// Somebody asks again those to stop that refused.
+    fn ask_again(&mut self, which: impl Fn(&Assignment) -> bool) {
+        let refused =
+            self.state.instances.iter().filter(|(_, i)| i.refused && which(&i.given)).map(|(id, _)| *id);
+        for unit in refused.collect::<Vec<_>>() {
+            self.emit(Record::Retry { unit });
+        }
     }
 
     fn retry(&mut self, id: Id) {
@@ -216,7 +229,9 @@ impl Engine {
         }
         // A service that gave up gets another chance.
         let halted: Vec<(String, String)> = (self.state.fabrics.iter())
-            .flat_map(|(f, fabric)| fabric.services.iter().filter(|(_, s)| s.halted).map(move |(s, _)| (f.clone(), s.clone())))
+            .flat_map(|(f, fabric)| {
+                fabric.services.iter().filter(|(_, s)| s.halted).map(move |(s, _)| (f.clone(), s.clone()))
+            })
             .collect();
         if id.is_none() {
             for (fabric, service) in &halted {

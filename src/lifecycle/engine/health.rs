@@ -39,7 +39,8 @@ impl Engine {
             self.turn(id, Stage::Joining, None);
             return;
         };
-        let (spec, given, leased) = (Arc::clone(&instance.spec), Arc::clone(&instance.given), instance.leased.clone());
+        let (spec, given, leased) =
+            (Arc::clone(&instance.spec), Arc::clone(&instance.given), instance.leased.clone());
         if spec.command.is_none() && !spec.persist {
             self.timer(self.now + COUNT_EVERY, Timer::Count(id));
         }
@@ -92,9 +93,10 @@ impl Engine {
     pub(super) fn probed(&mut self, id: Id, failure: Option<Failure>) {
         let (Some(health), Some(stage)) = (self.health_of(id), self.stage(id)) else { return };
         let now = self.now;
-        let leases_there = self.state.instances.get(&id).is_some_and(|i| {
-            i.given.links.iter().enumerate().all(|(n, l)| !l.dhcp || i.leased.contains(&n))
-        });
+        let leases_there =
+            self.state.instances.get(&id).is_some_and(|i| {
+                i.given.links.iter().enumerate().all(|(n, l)| !l.dhcp || i.leased.contains(&n))
+            });
         let Some(wellness) = self.wellness.get_mut(&id) else { return };
         // Impatient while it comes up: the user waits for it.
         let mut next = millis(health.interval);

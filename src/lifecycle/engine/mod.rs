@@ -51,6 +51,8 @@ pub enum Event {
     Done(Ticket, Result<Reply, Failure>),
     /// The keeper told what became of a job in doubt.
     Job(Ticket, JobState),
+    /// Jobs that ended and that the keeper still remembers: told once, after recovery.
+    Remembered(Vec<String>),
     /// The main process of an instance ended.
     Exited(Exit),
     /// A DHCP client acknowledged an address.
@@ -306,6 +308,7 @@ impl Engine {
             }
             Event::Done(ticket, result) => self.done(ticket, result),
             Event::Job(ticket, state) => self.job_known(ticket, state),
+            Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
             Event::Leased { network, mac } => self.leased(network, mac),
             Event::Conflict { network, address } => self.conflict(network, address),

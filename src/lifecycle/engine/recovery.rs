@@ -42,6 +42,17 @@ impl Engine {
         self.finish()
     }
 
+    /// Lets the keeper forget jobs whose ends were written down, or whose unit is gone.
+    pub(super) fn sweep(&mut self, jobs: Vec<String>) {
+        for job in jobs {
+            let id = job.split_once('.').and_then(|(id, _)| id.parse::<Id>().ok());
+            let awaited = id.and_then(|id| self.state.unit(id)).is_some_and(|unit| unit.journal.awaits(&job));
+            if !awaited {
+                self.out.effects.push(Effect::ForgetJob(job));
+            }
+        }
+    }
+
     fn resume(&mut self, id: Id) {
         let Some(stage) = self.stage(id) else { return };
         if let Some(instance) = self.state.instances.get(&id) {

@@ -36,7 +36,7 @@ impl Engine {
             return;
         }
         if fabric.dropped {
-            let all: Vec<Id> = service.instances.iter().copied().collect();
+            let all = self.newest(&service.instances, usize::MAX);
             for id in all {
                 self.stop(id, asked("the fabric is to go down"));
             }
@@ -50,7 +50,8 @@ impl Engine {
             return;
         }
         let missing = wanted.saturating_sub(service.current.len());
-        let in_place = spec.is_some_and(|s| s.instance.links.iter().any(|l| matches!(l.address, AddressMode::Fixed { .. })));
+        let in_place = spec
+            .is_some_and(|s| s.instance.links.iter().any(|l| matches!(l.address, AddressMode::Fixed { .. })));
         let ready_now = service.current.intersection(&service.ready).count();
         // Old ones go as new ones become ready; where addresses are fixed they must go first.
         let keep = if in_place || wanted == 0 { 0 } else { wanted.saturating_sub(ready_now) };
@@ -81,9 +82,13 @@ impl Engine {
         }
     }
 
+    /// So many of these instances to stop, but none that refused.
     fn newest(&self, of: &std::collections::BTreeSet<Id>, count: usize) -> Vec<Id> {
-        let born = |id: &Id| self.state.instances.get(id).map_or((false, 0), |i| (i.unit.stage == Stage::Ready, i.born));
-        let mut ids: Vec<Id> = of.iter().copied().collect();
+        let born = |id: &Id| {
+            self.state.instances.get(id).map_or((false, 0), |i| (i.unit.stage == Stage::Ready, i.born))
+        };
+        let refused = |id: &Id| self.state.instances.get(id).is_some_and(|i| i.refused);
+        let mut ids: Vec<Id> = of.iter().copied().filter(|id| !refused(id)).collect();
         // Those that are not ready first, then the youngest.
         ids.sort_by_key(|id| {
             let (ready, born) = born(id);
@@ -101,7 +106,8 @@ impl Engine {
             network.is_some_and(|n| n.unit.stage == Stage::Ready)
         };
         let dependency_ready = |name: &String| {
-            let (Some(state), Some(spec)) = (fabric.services.get(name), fabric.spec.services.get(name)) else {
+            let (Some(state), Some(spec)) = (fabric.services.get(name), fabric.spec.services.get(name))
+            else {
                 return false;
             };
             // For the first start all of it; a replacement is not held up by one that is away for a moment.
@@ -109,7 +115,8 @@ impl Engine {
             let enough = if first { spec.replicas as usize } else { spec.replicas.min(1) as usize };
             state.ready.len() >= enough
         };
-        spec.instance.links.iter().all(|l| network_ready(&l.network)) && spec.depends_on.iter().all(dependency_ready)
+        spec.instance.links.iter().all(|l| network_ready(&l.network))
+            && spec.depends_on.iter().all(dependency_ready)
     }
 
     /// Draws an instance's numbers and writes it down. Its start follows.
@@ -127,9 +134,11 @@ impl Engine {
         let wanted = Self::links_of(spec).to_vec();
         for link in &wanted {
             let random = self.draw();
-            let fabric = self.state.fabrics.get(fabric).ok_or_else(|| Refusal::not_found("no such fabric"))?;
+            let fabric =
+                self.state.fabrics.get(fabric).ok_or_else(|| Refusal::not_found("no such fabric"))?;
             let network = (fabric.networks.get(&link.network)).and_then(|id| self.state.networks.get(id));
-            let network = network.ok_or_else(|| Refusal::not_found(format!("network `{}` is not there", link.network)))?;
+            let network = network
+                .ok_or_else(|| Refusal::not_found(format!("network `{}` is not there", link.network)))?;
             let (v4, v6) = match &link.address {
                 AddressMode::Fixed { addresses } => {
                     let free = |v4: bool| self.free_fixed(addresses, v4);
@@ -191,7 +200,12 @@ impl Engine {
         free.or(first).map_or(Want::Nothing, |address| Want::Fixed { address, force: true })
     }
 
-    fn assigned_link(&self, network: Id, owner: &Owner, link: &crate::config::spec::LinkSpec) -> Result<AssignedLink, Refusal> {
+    fn assigned_link(
+        &self,
+        network: Id,
+        owner: &Owner,
+        link: &crate::config::spec::LinkSpec,
+    ) -> Result<AssignedLink, Refusal> {
         let missing = || Refusal::not_found(format!("network `{}` is not there", link.network));
         let unit = self.state.networks.get(&network).ok_or_else(missing)?;
         let books = self.state.ipam.assignment(network.as_str(), owner).ok_or_else(missing)?;
@@ -224,11 +238,13 @@ impl Engine {
             gateway_mac: fabric::draw_mac(gateway),
             dhcp_mac: fabric::draw_mac(dhcp),
         };
-        let Some(spec) = self.state.fabrics.get(fabric).and_then(|f| f.spec.networks.get(name)).cloned() else {
+        let Some(spec) = self.state.fabrics.get(fabric).and_then(|f| f.spec.networks.get(name)).cloned()
+        else {
             return Err(Refusal::not_found(format!("network `{name}` is not declared")));
         };
         let pool = fabric::pool(&spec, &given);
-        let change = self.state.ipam.decide_add_network(&pool).map_err(|e| Refusal::conflict(e.to_string()))?;
+        let change =
+            self.state.ipam.decide_add_network(&pool).map_err(|e| Refusal::conflict(e.to_string()))?;
         self.emit(Record::Address { change });
         let Some(policy) = self.policy_of(fabric, &spec, &given) else { return Ok(()) };
         let plan = network(&spec, &given, &policy);
@@ -238,7 +254,12 @@ impl Engine {
         Ok(())
     }
 
-    fn policy_of(&self, fabric: &str, spec: &crate::config::spec::NetworkSpec, given: &NetworkAssignment) -> Option<Policy> {
+    fn policy_of(
+        &self,
+        fabric: &str,
+        spec: &crate::config::spec::NetworkSpec,
+        given: &NetworkAssignment,
+    ) -> Option<Policy> {
         let others = (self.state.networks.values())
             .filter(|n| n.unit.stage.is_wanted())
             .map(|n| Neighbour { fabric: &n.given.fabric, spec: self.declared(n).unwrap_or(&n.spec) });
@@ -253,8 +274,13 @@ impl Engine {
 
     /// Loads the policies that are not what they should be: networks came, went or were declared anew.
     pub(super) fn refresh_policies(&mut self) {
-        let ready: Vec<Id> =
-            self.state.networks.iter().filter(|(_, n)| n.unit.stage == Stage::Ready).map(|(id, _)| *id).collect();
+        let ready: Vec<Id> = self
+            .state
+            .networks
+            .iter()
+            .filter(|(_, n)| n.unit.stage == Stage::Ready)
+            .map(|(id, _)| *id)
+            .collect();
         for id in ready {
             let network = &self.state.networks[&id];
             let spec = self.declared(network).unwrap_or(&network.spec);
@@ -281,6 +307,12 @@ impl Engine {
 
     fn settle_networks(&mut self, name: &str) {
         let Some(fabric) = self.state.fabrics.get(name) else { return };
+        let missing: Vec<String> = match fabric.dropped {
+            true => Vec::new(),
+            false => {
+                fabric.spec.networks.keys().filter(|n| !fabric.networks.contains_key(*n)).cloned().collect()
+            }
+        };
         let mut idle = Vec::new();
         for (network, id) in &fabric.networks {
             let declared = !fabric.dropped && fabric.spec.networks.contains_key(network);
@@ -292,6 +324,14 @@ impl Engine {
         let nothing_left = fabric.dropped
             && fabric.networks.is_empty()
             && fabric.services.values().all(|s: &ServiceState| s.instances.is_empty());
+        for network in missing {
+            if let Err(refusal) = self.create_network(name, &network) {
+                self.tell(
+                    "network-failed",
+                    json!({ "fabric": name, "network": network, "text": refusal.message }),
+                );
+            }
+        }
         for id in idle {
             self.stop(id, asked("nothing uses the network any more"));
         }
@@ -339,7 +379,8 @@ impl Engine {
         let first = u64::try_from(spec.restart.backoff.as_millis()).unwrap_or(u64::MAX);
         let longest = u64::try_from(spec.restart.backoff_max.as_millis()).unwrap_or(u64::MAX);
         let wait = first.saturating_mul(1 << (failures - 1).min(20)).min(longest);
-        let halted = spec.restart.policy == RestartPolicy::No || spec.restart.retries.is_some_and(|most| failures > most);
+        let halted = spec.restart.policy == RestartPolicy::No
+            || spec.restart.retries.is_some_and(|most| failures > most);
         self.emit(Record::Trouble {
             fabric: fabric.to_owned(),
             service: service.to_owned(),

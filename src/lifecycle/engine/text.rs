@@ -26,10 +26,14 @@ pub fn left(left: &[Left]) -> String {
 pub fn object(act: &Act) -> String {
     let Act::Host(op) = act else { return "its entry in the books".into() };
     match op {
-        Op::Run(job) => format!("the hook {}", job.id.split_once('.').map_or(job.id.as_str(), |(_, key)| key)),
+        Op::Run(job) => {
+            format!("the hook {}", job.id.split_once('.').map_or(job.id.as_str(), |(_, key)| key))
+        }
         Op::CloneDestroy { name, .. } => format!("the clone {name}"),
         Op::Unmount(mount) => format!("the mount {} below {}", mount.target.display(), mount.root.display()),
-        Op::JailRemove { jail } | Op::JailKill { jail } | Op::JailTerm { jail, .. } => format!("the jail {jail}"),
+        Op::JailRemove { jail } | Op::JailKill { jail } | Op::JailTerm { jail, .. } => {
+            format!("the jail {jail}")
+        }
         Op::BridgeDestroy { bridge } => format!("the bridge {bridge}"),
         Op::UplinkDetach { interface, .. } => format!("the uplink {interface}"),
         Op::EifaceDestroy { node } | Op::LinkDisconnect { node, .. } => format!("the interface {node}"),

@@ -30,7 +30,14 @@ impl Engine {
             if let Some(status) = ended
                 && unit.stage.is_wanted()
             {
-                self.stop(id, Why { kind: WhyKind::Ended, phase: None, text: format!("the main process ended: {status}") });
+                self.stop(
+                    id,
+                    Why {
+                        kind: WhyKind::Ended,
+                        phase: None,
+                        text: format!("the main process ended: {status}"),
+                    },
+                );
                 continue;
             }
             let way = match unit.stage {
@@ -43,6 +50,8 @@ impl Engine {
                 Stage::Starting => Way::Up,
                 Stage::Joining => Way::Join,
                 Stage::Leaving => Way::Leave,
+                // A network outlives the addresses given on it.
+                Stage::Stopping if self.state.ipam.assignments(id.as_str()).next().is_some() => return,
                 Stage::Stopping => Way::Down,
                 Stage::Running | Stage::Ready | Stage::Failed => return,
             };
@@ -50,7 +59,9 @@ impl Engine {
             let next = match unit.journal.next(&plan, way) {
                 Next::Do(key, act) => Move::Do(key.to_owned(), act.clone()),
                 Next::InDoubt(key, act) => Move::InDoubt(key.to_owned(), act.clone()),
-                Next::Failed(step, failure) => Move::StartFailed(step.phase, step.key.clone(), failure.clone()),
+                Next::Failed(step, failure) => {
+                    Move::StartFailed(step.phase, step.key.clone(), failure.clone())
+                }
                 Next::Aborted(undo, failure) => Move::Aborted(undo.key.clone(), failure.clone()),
                 Next::Finished(left) => Move::Finished(left),
             };
@@ -127,7 +138,8 @@ impl Engine {
     pub(super) fn publish(&self, id: Id) -> Option<NameChange> {
         let instance = self.state.instances.get(&id)?;
         let given = &instance.given;
-        let ports = self.state.service_spec(&given.fabric, &given.service).map_or_else(Vec::new, |s| s.ports.clone());
+        let ports =
+            self.state.service_spec(&given.fabric, &given.service).map_or_else(Vec::new, |s| s.ports.clone());
         Some(NameChange::Publish {
             id,
             fabric: given.fabric.clone(),
@@ -148,6 +160,7 @@ impl Engine {
                 self.emit(Record::Address { change });
             }
             self.out.effects.push(Effect::Reserve { network: link.network, mac: link.mac, client: None });
+            self.movable.push_back(link.network);
         }
         if let Some(at) = self.state.ipam.next_expiry() {
             self.timer(at.max(self.now + 1000), super::Timer::Quarantine);
@@ -161,7 +174,11 @@ impl Engine {
         let hostname = spec.hostname.clone().unwrap_or_else(|| format!("{}-{id}", given.service));
         for link in &given.links {
             let client = Client { addresses: link.plain_addresses(), hostname: hostname.clone() };
-            self.out.effects.push(Effect::Reserve { network: link.network, mac: link.mac, client: Some(client) });
+            self.out.effects.push(Effect::Reserve {
+                network: link.network,
+                mac: link.mac,
+                client: Some(client),
+            });
         }
     }
 
@@ -169,7 +186,11 @@ impl Engine {
         match (settle(act), act) {
             (Settle::AskKeeper(job), _) => {
                 let round = self.state.unit(id).map_or(0, |u| u.journal.round);
-                let job = if round > 0 && matches!(act, Act::Host(Op::Run(_))) { format!("{job}.{round}") } else { job };
+                let job = if round > 0 && matches!(act, Act::Host(Op::Run(_))) {
+                    format!("{job}.{round}")
+                } else {
+                    job
+                };
                 self.busy.insert(id);
                 self.last_ticket += 1;
                 self.flights.insert(self.last_ticket, Flight::Ask { unit: id, way, key });
@@ -204,7 +225,9 @@ impl Engine {
                 self.busy.remove(&unit);
                 match result {
                     Ok(_) => self.emit(Record::TakenBack { unit, key }),
-                    Err(failure) => self.emit(Record::Step { unit, way: Way::Up, key, mark: Mark::Failed(failure) }),
+                    Err(failure) => {
+                        self.emit(Record::Step { unit, way: Way::Up, key, mark: Mark::Failed(failure) })
+                    }
                 }
                 self.movable.push_back(unit);
             }
@@ -236,7 +259,9 @@ impl Engine {
             JobState::Ended(status) if status.success() => self.step_done(unit, way, key, Ok(Reply::Done)),
             JobState::Ended(status) => self.step_done(unit, way, key, Err(Failure::new(status.to_string()))),
             // Those who carry effects out wait for the end before they answer.
-            JobState::Running(_) => self.step_done(unit, way, key, Err(Failure::new("the command still runs"))),
+            JobState::Running(_) => {
+                self.step_done(unit, way, key, Err(Failure::new("the command still runs")))
+            }
         }
     }
 
@@ -264,7 +289,10 @@ impl Engine {
             Err(failure) => {
                 let name = self.name(id);
                 let text = format!("{key}: {failure}");
-                self.tell("step-failed", json!({ "unit": id, "name": name, "step": key, "way": way, "text": text }));
+                self.tell(
+                    "step-failed",
+                    json!({ "unit": id, "name": name, "step": key, "way": way, "text": text }),
+                );
                 Mark::Failed(failure)
             }
         };
@@ -320,10 +348,13 @@ impl Engine {
     }
 
     fn aborted(&mut self, id: Id, key: String, failure: &Failure) {
-        let asked = (self.state.unit(id)).is_some_and(|u| u.why.as_ref().is_some_and(|w| w.kind == WhyKind::Asked));
+        let asked =
+            (self.state.unit(id)).is_some_and(|u| u.why.as_ref().is_some_and(|w| w.kind == WhyKind::Asked));
         let name = self.name(id);
         if asked {
-            let text = format!("{key} failed, and on_stop_failure is \"abort\": {failure}; the instance goes on running");
+            let text = format!(
+                "{key} failed, and on_stop_failure is \"abort\": {failure}; the instance goes on running"
+            );
             self.tell("stop-aborted", json!({ "unit": id, "name": name, "text": text }));
             self.turn(id, Stage::Running, None);
             self.came_up(id);
@@ -406,10 +437,12 @@ impl Engine {
 
     /// A DHCP client inside acknowledged.
     pub(super) fn leased(&mut self, network: Id, mac: Mac) {
-        let owner = self.state.ipam.by_mac(network.as_str(), mac.into()).map(|(owner, _)| owner.as_str().to_owned());
+        let owner =
+            self.state.ipam.by_mac(network.as_str(), mac.into()).map(|(owner, _)| owner.as_str().to_owned());
         let Some(id) = owner.and_then(|o| o.parse::<Id>().ok()) else { return };
         let Some(instance) = self.state.instances.get(&id) else { return };
-        let Some(link) = instance.given.links.iter().position(|l| l.network == network && l.mac == mac) else {
+        let Some(link) = instance.given.links.iter().position(|l| l.network == network && l.mac == mac)
+        else {
             return;
         };
         if !instance.leased.contains(&link) {
