@@ -345,7 +345,7 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
     world.settle();
     assert_eq!(world.ready("shop", "one"), 0);
     let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
-    world.handle(warren::lifecycle::engine::Event::Leased { network: link.network, mac: link.mac });
+    world.handle(warren::lifecycle::engine::Event::Leased { network: link.network, mac: link.mac, token: 1 });
     world.settle();
     assert_eq!(world.ready("shop", "one"), 1);
 }

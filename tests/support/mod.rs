@@ -131,18 +131,19 @@ impl World {
                 }
                 self.handle(Event::Done(ticket, result));
             }
-            Effect::AskJob(ticket, job) => {
+            Effect::AskJob { ticket, job, wait } => {
                 let state = self.sim.job(&job).unwrap();
-                assert!(
-                    !matches!(state, JobState::Running(_)) || job.contains(".main"),
-                    "{job} runs for ever"
-                );
+                assert!(!matches!(state, JobState::Running(_)) || !wait, "{job} runs for ever");
                 self.handle(Event::Job(ticket, state));
             }
             Effect::ForgetJob(job) => self.sim.forget_job(&job).unwrap(),
             Effect::Answer(token, answer) => drop(self.answers.insert(token, answer)),
             Effect::Name(change) => self.names.push(change),
-            Effect::Release(_) | Effect::Reserve { .. } | Effect::Serve(_) | Effect::Unserve(_) => {}
+            Effect::Release(_)
+            | Effect::Acknowledge { .. }
+            | Effect::Reserve { .. }
+            | Effect::Serve(_)
+            | Effect::Unserve(_) => {}
         }
         true
     }

@@ -61,6 +61,8 @@ pub enum Event {
         network: Id,
         /// The client's hardware address.
         mac: Mac,
+        /// Comes back in [`Effect::Acknowledge`], once the lease is on disk.
+        token: u64,
     },
     /// The address books were changed by the DHCP server: a conflict was seen.
     Conflict {
@@ -123,8 +125,15 @@ pub type Ticket = u64;
 pub enum Effect {
     /// Perform an operation; its end comes back as [`Event::Done`].
     Perform(Ticket, Op),
-    /// Ask the keeper for a job; if it runs, wait for its end. Comes back as [`Event::Job`].
-    AskJob(Ticket, String),
+    /// Ask the keeper for a job. Comes back as [`Event::Job`].
+    AskJob {
+        /// The answer bears it.
+        ticket: Ticket,
+        /// The job.
+        job: String,
+        /// Whether the end is waited for, if it runs.
+        wait: bool,
+    },
     /// Let the keeper forget a job.
     ForgetJob(String),
     /// Let a hook that waits exec.
@@ -141,6 +150,13 @@ pub enum Effect {
         mac: Mac,
         /// Its addresses; none: the client is forgotten.
         client: Option<Client>,
+    },
+    /// Let the DHCP server of a network send the acknowledgement it holds back.
+    Acknowledge {
+        /// The network.
+        network: Id,
+        /// What it was held back under.
+        token: u64,
     },
     /// Serve DHCP and DNS on a network.
     Serve(Id),
@@ -310,7 +326,10 @@ impl Engine {
             Event::Job(ticket, state) => self.job_known(ticket, state),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
-            Event::Leased { network, mac } => self.leased(network, mac),
+            Event::Leased { network, mac, token } => {
+                self.leased(network, mac);
+                self.out.effects.push(Effect::Acknowledge { network, token });
+            }
             Event::Conflict { network, address } => self.conflict(network, address),
             Event::Started { ticket, job, process } => self.started(ticket, job, process),
             Event::Tick => {}

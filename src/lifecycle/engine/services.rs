@@ -209,7 +209,7 @@ impl Engine {
         let missing = || Refusal::not_found(format!("network `{}` is not there", link.network));
         let unit = self.state.networks.get(&network).ok_or_else(missing)?;
         let books = self.state.ipam.assignment(network.as_str(), owner).ok_or_else(missing)?;
-        let addresses = books.v4.into_iter().map(IpAddr::from).chain(books.v6.map(IpAddr::from));
+        let addresses = books.v4.into_iter().chain(books.v6);
         let addresses = addresses
             .filter_map(|address| {
                 let prefix = fabric::prefixes(&unit.spec).into_iter().find(|p| p.contains(&address))?;

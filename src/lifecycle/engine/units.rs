@@ -194,7 +194,8 @@ impl Engine {
                 self.busy.insert(id);
                 self.last_ticket += 1;
                 self.flights.insert(self.last_ticket, Flight::Ask { unit: id, way, key });
-                self.out.effects.push(Effect::AskJob(self.last_ticket, job));
+                let wait = !matches!(act, Act::Host(Op::Spawn(_)));
+                self.out.effects.push(Effect::AskJob { ticket: self.last_ticket, job, wait });
             }
             (Settle::Undo(op), _) if way == Way::Up || way == Way::Join => {
                 self.busy.insert(id);
