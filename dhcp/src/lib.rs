@@ -5,6 +5,8 @@
 //! what lets the same server sit on a netgraph data hook, on a Linux packet socket and in a test.
 //!
 //! - [`ipam`]: who holds which address and MAC. Event-sourced.
+//! - [`server`]: the DHCP server: states, leases, replies, limits.
+//! - [`wire`]: Ethernet, ARP, IPv4, UDP, neighbour discovery and DHCP messages as bytes.
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
@@ -12,5 +14,7 @@
 pub mod ipam;
 mod mac;
 mod ranges;
+pub mod server;
+pub mod wire;
 
 pub use mac::{Mac, MacParseError};
