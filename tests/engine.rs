@@ -8,8 +8,9 @@ use support::{World, declare, fabric, instance, service, shop};
 use warren::config::spec::{OnStopFailure, RestartPolicy};
 use warren::host::sim::{Behaviour, Fault};
 use warren::host::{Op, Status};
-use warren::lifecycle::engine::{Command, NameChange};
+use warren::lifecycle::engine::{Command, Event, NameChange};
 use warren::store::Stage;
+use warren_dhcp::server::{ClientKey, Lease, LeaseChange, LeaseState};
 
 #[test]
 fn a_fabric_comes_up_in_order_and_goes_without_a_trace() {
@@ -345,7 +346,16 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
     world.settle();
     assert_eq!(world.ready("shop", "one"), 0);
     let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
-    world.handle(warren::lifecycle::engine::Event::Leased { network: link.network, mac: link.mac, token: 1 });
+    let lease = Lease {
+        address: link.addresses[0].addr().to_string().parse().unwrap(),
+        client: ClientKey { mac: link.mac.into(), client_id: None },
+        state: LeaseState::Bound,
+        since: world.now,
+        expiry: world.now + 3_600_000,
+        last_seen: world.now,
+        client_name: None,
+    };
+    world.handle(Event::Lease { network: link.network, change: LeaseChange::Bound(lease), token: 1 });
     world.settle();
     assert_eq!(world.ready("shop", "one"), 1);
 }

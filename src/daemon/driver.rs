@@ -34,7 +34,7 @@ pub trait Runtime: Send {
     fn acknowledge(&mut self, network: Id, token: u64);
     /// A network is up: serve it.
     fn serve(&mut self, network: Id, state: &State);
-    /// A network goes down: serve it no longer. Returns when nothing of it is in use any more.
+    /// A network goes down: serve it no longer.
     fn unserve(&mut self, network: Id);
 }
 

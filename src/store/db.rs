@@ -201,7 +201,9 @@ impl Store {
 fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::Result<()> {
     let scope = record.scope().to_string();
     if record.ends_scope() || record.begins_scope() {
-        tx.prepare_cached("DELETE FROM log WHERE scope = ?1")?.execute([&scope])?;
+        // `unit:x/lease/…` goes with `unit:x`; '0' follows '/'.
+        let delete = "DELETE FROM log WHERE scope = ?1 OR (scope > ?1 || '/' AND scope < ?1 || '0')";
+        tx.prepare_cached(delete)?.execute([&scope])?;
     }
     if record.ends_scope() {
         return Ok(());

@@ -3,8 +3,11 @@
 //! A record carries everything its fold needs, so that reading an old store back does not depend on today's clock,
 //! configuration or code. Records of a unit are deleted when the unit is gone; what then remains still folds.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 use warren_dhcp::ipam::Change as AddressChange;
+use warren_dhcp::server::LeaseChange;
 
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
 use crate::host::{Process, Status};
@@ -156,6 +159,13 @@ pub enum Record {
         /// The link's place in the assignment.
         link: usize,
     },
+    /// The DHCP server of a network promises something, or takes note.
+    Lease {
+        /// The network.
+        network: Id,
+        /// What.
+        change: LeaseChange,
+    },
     /// Nothing of the unit is left.
     Gone {
         /// The unit.
@@ -251,6 +261,7 @@ impl Record {
             Self::Network { given, .. } => Scope::Unit(given.id),
             Self::Instance { given, .. } => Scope::Unit(given.id),
             Self::Address { .. } => Scope::Addresses,
+            Self::Lease { network, change } => Scope::Lease(*network, leased_address(change)),
             Self::Step { unit, .. }
             | Self::TakenBack { unit, .. }
             | Self::Turn { unit, .. }
@@ -273,7 +284,7 @@ impl Record {
     /// Whether it makes every earlier record of its scope superfluous.
     #[must_use]
     pub fn begins_scope(&self) -> bool {
-        matches!(self, Self::Boot { .. })
+        matches!(self, Self::Boot { .. } | Self::Lease { .. })
     }
 }
 
@@ -286,8 +297,19 @@ pub enum Scope {
     Fabric(String),
     /// The address books.
     Addresses,
-    /// A unit.
+    /// A unit, with everything of its sub-scopes.
     Unit(Id),
+    /// An address of a network: the last word about its lease is enough.
+    Lease(Id, Ipv4Addr),
+}
+
+fn leased_address(change: &LeaseChange) -> Ipv4Addr {
+    match change {
+        LeaseChange::Bound(lease) => lease.address,
+        LeaseChange::Released { address, .. }
+        | LeaseChange::Expired { address, .. }
+        | LeaseChange::Declined { address, .. } => *address,
+    }
 }
 
 impl std::fmt::Display for Scope {
@@ -297,6 +319,7 @@ impl std::fmt::Display for Scope {
             Self::Fabric(name) => write!(f, "fabric:{name}"),
             Self::Addresses => f.write_str("addresses"),
             Self::Unit(id) => write!(f, "unit:{id}"),
+            Self::Lease(network, address) => write!(f, "unit:{network}/lease/{address}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use warren_dhcp::ipam::Ipam;
+use warren_dhcp::server::LeaseTable;
 
 use super::record::{Record, Stage, Why};
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec, ServiceSpec};
@@ -106,6 +107,8 @@ pub struct NetworkUnit {
     pub links: BTreeSet<u32>,
     /// Where the search for a free hook starts, so that one is reused as late as possible.
     pub next_link: u32,
+    /// What the network's DHCP server promised.
+    pub leases: LeaseTable,
 }
 
 /// An instance.
@@ -232,6 +235,7 @@ impl State {
                     unit,
                     links: BTreeSet::new(),
                     next_link: FIRST_LINK,
+                    leases: LeaseTable::new(),
                 };
                 self.networks.insert(given.id, network);
             }
@@ -291,6 +295,11 @@ impl State {
             Record::Leased { unit, link } => {
                 if let Some(instance) = self.instances.get_mut(unit) {
                     instance.leased.insert(*link);
+                }
+            }
+            Record::Lease { network, change } => {
+                if let Some(network) = self.networks.get_mut(network) {
+                    network.leases.apply(change);
                 }
             }
             Record::Gone { unit } => self.apply_gone(*unit),

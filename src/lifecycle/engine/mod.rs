@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use warren_dhcp::server::LeaseChange;
 
 use super::journal::Way;
 use crate::config::spec::{FabricSpec, InstanceSpec, LinkSpec, ServicePort};
@@ -55,21 +56,14 @@ pub enum Event {
     Remembered(Vec<String>),
     /// The main process of an instance ended.
     Exited(Exit),
-    /// A DHCP client acknowledged an address.
-    Leased {
+    /// A DHCP server promises something, or takes note of something.
+    Lease {
         /// The network.
         network: Id,
-        /// The client's hardware address.
-        mac: Mac,
+        /// What.
+        change: LeaseChange,
         /// Comes back in [`Effect::Acknowledge`], once the lease is on disk.
         token: u64,
-    },
-    /// The address books were changed by the DHCP server: a conflict was seen.
-    Conflict {
-        /// The network.
-        network: Id,
-        /// The address somebody else uses.
-        address: IpAddr,
     },
     /// A hook's process is about to exec; it waits until this is durable.
     Started {
@@ -326,11 +320,10 @@ impl Engine {
             Event::Job(ticket, state) => self.job_known(ticket, state),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
-            Event::Leased { network, mac, token } => {
-                self.leased(network, mac);
+            Event::Lease { network, change, token } => {
+                self.leased(network, change);
                 self.out.effects.push(Effect::Acknowledge { network, token });
             }
-            Event::Conflict { network, address } => self.conflict(network, address),
             Event::Started { ticket, job, process } => self.started(ticket, job, process),
             Event::Tick => {}
         }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 use warren_dhcp::ipam::Owner;
+use warren_dhcp::server::LeaseChange;
 
 use super::{Client, Effect, Engine, Flight, NameChange, Ticket, text};
-use crate::host::{Exit, Failure, JobState, Mac, Op, Process, Reply, Status};
+use crate::host::{Exit, Failure, JobState, Op, Process, Reply, Status};
 use crate::ids::Id;
 use crate::lifecycle::journal::{Left, Mark, Next, Settle, Way, settle};
 use crate::lifecycle::step::{Act, Book, Phase};
@@ -436,19 +437,28 @@ impl Engine {
         }
     }
 
-    /// A DHCP client inside acknowledged.
-    pub(super) fn leased(&mut self, network: Id, mac: Mac) {
-        let owner =
-            self.state.ipam.by_mac(network.as_str(), mac.into()).map(|(owner, _)| owner.as_str().to_owned());
+    /// The DHCP server of a network promises something, or takes note of something.
+    pub(super) fn leased(&mut self, network: Id, change: LeaseChange) {
+        // A promise is on disk before it is given.
+        self.out.sync = true;
+        self.emit(Record::Lease { network, change: change.clone() });
+        match change {
+            LeaseChange::Bound(lease) => self.bound(network, lease.client.mac),
+            LeaseChange::Declined { address, .. } => self.conflict(network, address.into()),
+            // The reservation stands, whatever the client does with it.
+            LeaseChange::Released { .. } | LeaseChange::Expired { .. } => {}
+        }
+    }
+
+    fn bound(&mut self, network: Id, mac: warren_dhcp::Mac) {
+        let owner = self.state.ipam.by_mac(network.as_str(), mac).map(|(owner, _)| owner.as_str().to_owned());
         let Some(id) = owner.and_then(|o| o.parse::<Id>().ok()) else { return };
         let Some(instance) = self.state.instances.get(&id) else { return };
-        let Some(link) = instance.given.links.iter().position(|l| l.network == network && l.mac == mac)
+        let Some(link) = instance.given.links.iter().position(|l| l.network == network && l.mac == mac.0)
         else {
             return;
         };
         if !instance.leased.contains(&link) {
-            // The ACK is a promise.
-            self.out.sync = true;
             self.emit(Record::Leased { unit: id, link });
             let name = self.name(id);
             self.tell("lease", json!({ "unit": id, "name": name, "network": network }));
@@ -456,7 +466,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn conflict(&mut self, network: Id, address: std::net::IpAddr) {
+    fn conflict(&mut self, network: Id, address: std::net::IpAddr) {
         if let Ok(change) = self.state.ipam.decide_conflict(network.as_str(), address, self.now) {
             let owner = self.state.ipam.owner_of(address).and_then(|o| o.as_str().parse::<Id>().ok());
             self.emit(Record::Address { change });
