@@ -64,6 +64,8 @@ pub(crate) mod flag {
     pub(crate) const TC: u16 = 0x0200;
     pub(crate) const RD: u16 = 0x0100;
     pub(crate) const RA: u16 = 0x0080;
+    /// Authentic data.
+    pub(crate) const AD: u16 = 0x0020;
     pub(crate) const CD: u16 = 0x0010;
     /// DNSSEC OK, in the OPT record's TTL.
     pub(crate) const DO: u16 = 0x8000;
@@ -76,7 +78,7 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// How a message came, and so how large an answer may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// A datagram: 512 bytes, or what EDNS offers up to [`MAX_UDP`].
     Udp,
