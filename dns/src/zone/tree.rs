@@ -1,0 +1,199 @@
+//! The tree of names: one persistent hash map from wire name to node, shared by all zones of a snapshot.
+//!
+//! A name exists when it has records, is pinned (a declared service), or has a name below it: the last makes the
+//! empty non-terminals of RFC 8020, which answer NODATA and not NXDOMAIN. Each node counts its children, so
+//! adding or removing a record touches the name and as many ancestors as appear or vanish with it.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use rpds::HashTrieMapSync;
+
+use super::rrset::RrSet;
+use crate::name::{Name, parent};
+
+/// One name.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// Which zone it is in.
+    pub(crate) zone: u32,
+    /// Where the zone's apex begins in this name's wire form; 0 at the apex itself.
+    pub(crate) apex_at: u8,
+    children: u32,
+    pinned: bool,
+    /// By type; a handful at most.
+    sets: Vec<(u16, Arc<RrSet>)>,
+}
+
+impl Node {
+    pub(crate) fn is_apex(&self) -> bool {
+        self.apex_at == 0
+    }
+
+    pub(crate) fn set(&self, rtype: u16) -> Option<&RrSet> {
+        self.sets.iter().find(|s| s.0 == rtype).map(|s| &*s.1)
+    }
+
+    pub(crate) fn sets(&self) -> impl Iterator<Item = (u16, &RrSet)> {
+        self.sets.iter().map(|s| (s.0, &*s.1))
+    }
+
+    fn is_needed(&self) -> bool {
+        self.is_apex() || self.pinned || self.children > 0 || !self.sets.is_empty()
+    }
+}
+
+/// All names of all zones. Cloning is O(1).
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    // The hash needs no secret: only the operator's own names are inserted; a query can only look up.
+    nodes: HashTrieMapSync<Name, Node, FixedState>,
+}
+
+impl Tree {
+    pub(crate) fn new() -> Tree {
+        Tree { nodes: HashTrieMapSync::new_with_hasher_and_ptr_kind(FixedState::default()) }
+    }
+
+    pub(crate) fn get(&self, wire: &[u8]) -> Option<&Node> {
+        self.nodes.get(wire)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.size()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// The closest existing ancestor of a name that does not exist: its offset in `wire`, and the node.
+    pub(crate) fn encloser(&self, wire: &[u8]) -> Option<(usize, &Node)> {
+        let mut rest = wire;
+        while let Some(up) = parent(rest) {
+            if let Some(node) = self.nodes.get(up) {
+                return Some((wire.len() - up.len(), node));
+            }
+            rest = up;
+        }
+        None
+    }
+
+    /// Makes `name` the top of a zone (or of one of its reverse zones).
+    pub(crate) fn add_apex(&mut self, name: &Name, zone: u32) {
+        let node = Node { zone, apex_at: 0, children: 0, pinned: false, sets: Vec::new() };
+        self.nodes.insert_mut(name.clone(), node);
+    }
+
+    /// Takes an apex away. Whatever is below must be gone; that is the caller's order of work.
+    pub(crate) fn remove_apex(&mut self, name: &Name) {
+        self.nodes.remove_mut(name.wire());
+    }
+
+    /// Puts a record under `key`, replacing what was there. Nothing happens outside every zone.
+    pub(crate) fn insert(&mut self, name: &Name, rtype: u16, key: u64, record: &[u8]) {
+        let Some(node) = self.ensure(name) else { return };
+        match node.sets.iter_mut().find(|s| s.0 == rtype) {
+            Some((_, set)) => Arc::make_mut(set).insert(key, record),
+            None => {
+                let mut set = RrSet::new();
+                set.insert(key, record);
+                node.sets.push((rtype, Arc::new(set)));
+            }
+        }
+    }
+
+    /// Takes a record out, and the names that existed for it only.
+    pub(crate) fn remove(&mut self, name: &Name, rtype: u16, key: u64) {
+        let Some(node) = self.nodes.get_mut(name.wire()) else { return };
+        let Some(at) = node.sets.iter().position(|s| s.0 == rtype) else { return };
+        let set = Arc::make_mut(&mut node.sets[at].1);
+        set.remove(key);
+        if set.len() == 0 {
+            node.sets.remove(at);
+        }
+        self.prune(name.wire());
+    }
+
+    /// Keeps a name in existence without records, or no longer.
+    pub(crate) fn pin(&mut self, name: &Name, pinned: bool) {
+        if pinned {
+            if let Some(node) = self.ensure(name) {
+                node.pinned = true;
+            }
+        } else if let Some(node) = self.nodes.get_mut(name.wire()) {
+            node.pinned = false;
+            self.prune(name.wire());
+        }
+    }
+
+    fn ensure(&mut self, name: &Name) -> Option<&mut Node> {
+        if !self.nodes.contains_key(name.wire()) {
+            let (at, above) = self.encloser(name.wire())?;
+            let (apex_at, zone) = (at + usize::from(above.apex_at), above.zone);
+            // From the new name upwards: each missing one is created with one child, the first existing counts one more.
+            let mut at = 0;
+            let mut children = 0;
+            while let Some(wire) = name.wire().get(at..) {
+                if let Some(existing) = self.nodes.get_mut(wire) {
+                    existing.children += 1;
+                    break;
+                }
+                let node =
+                    Node { zone, apex_at: (apex_at - at) as u8, children, pinned: false, sets: Vec::new() };
+                self.nodes.insert_mut(Name::from_wire_suffix(name, at), node);
+                children = 1;
+                at += 1 + usize::from(wire.first().copied().unwrap_or(0));
+            }
+        }
+        self.nodes.get_mut(name.wire())
+    }
+
+    fn prune(&mut self, wire: &[u8]) {
+        let mut wire = wire;
+        while let Some(node) = self.nodes.get(wire) {
+            if node.is_needed() {
+                return;
+            }
+            self.nodes.remove_mut(wire);
+            let Some(up) = parent(wire) else { return };
+            if let Some(above) = self.nodes.get_mut(up) {
+                above.children = above.children.saturating_sub(1);
+            }
+            wire = up;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::host(text).unwrap()
+    }
+
+    #[test]
+    fn empty_non_terminals_come_and_go() {
+        let mut tree = Tree::new();
+        tree.add_apex(&name("z"), 7);
+        tree.insert(&name("a.b.c.z"), 1, 1, b"x");
+        tree.insert(&name("d.b.c.z"), 1, 2, b"x");
+        assert_eq!(tree.len(), 5);
+        assert!(tree.get(name("b.c.z").wire()).unwrap().set(1).is_none());
+        assert_eq!(tree.get(name("a.b.c.z").wire()).unwrap().apex_at, 6);
+        assert_eq!(tree.get(name("c.z").wire()).unwrap().apex_at, 2);
+        let (at, node) = tree.encloser(name("q.r.b.c.z").wire()).unwrap();
+        assert_eq!((at, node.zone, node.apex_at), (4, 7, 4));
+        assert!(tree.encloser(name("q.y").wire()).is_none());
+        tree.remove(&name("a.b.c.z"), 1, 1);
+        assert_eq!(tree.len(), 4);
+        tree.pin(&name("b.c.z"), true);
+        tree.remove(&name("d.b.c.z"), 1, 2);
+        assert_eq!(tree.len(), 3);
+        tree.pin(&name("b.c.z"), false);
+        assert_eq!(tree.len(), 1);
+        tree.insert(&name("elsewhere"), 1, 1, b"x");
+        assert_eq!(tree.len(), 1);
+    }
+}
