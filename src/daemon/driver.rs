@@ -53,6 +53,7 @@ enum Message {
 pub struct Handle {
     messages: Sender<Message>,
     told: broadcast::Sender<Arc<Told>>,
+    exits: broadcast::Sender<Exit>,
     host: Arc<dyn Host>,
 }
 
@@ -96,6 +97,12 @@ impl Handle {
     #[must_use]
     pub fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
         self.told.subscribe()
+    }
+
+    /// Follows the ends of spawned jobs from now on.
+    #[must_use]
+    pub fn exits(&self) -> broadcast::Receiver<Exit> {
+        self.exits.subscribe()
     }
 
     /// The machine.
@@ -150,7 +157,8 @@ impl Driver {
     ) -> (Self, Handle) {
         let (messages, receiver) = channel();
         let (told, _) = broadcast::channel(4096);
-        let handle = Handle { messages, told, host };
+        let (exits, _) = broadcast::channel(1024);
+        let handle = Handle { messages, told, exits, host };
         let driver = Self {
             engine: Engine::new(state, settings),
             store,
@@ -181,7 +189,12 @@ impl Driver {
 
     fn listen_for_exits(&self) {
         let (exits, handle): (Receiver<Exit>, Handle) = (self.handle.host.exits(), self.handle.clone());
-        std::thread::spawn(move || exits.into_iter().for_each(|exit| handle.tell(Event::Exited(exit))));
+        std::thread::spawn(move || {
+            for exit in exits {
+                let _ = handle.exits.send(exit.clone());
+                handle.tell(Event::Exited(exit));
+            }
+        });
     }
 
     /// One round: what has arrived, one commit, the effects. False when the end was asked for.

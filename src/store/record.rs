@@ -67,6 +67,19 @@ pub enum Record {
         /// What the last failure was.
         text: Option<String>,
     },
+    /// How the attempts to bring a network up went.
+    NetworkTrouble {
+        /// The fabric.
+        fabric: String,
+        /// The network's name.
+        network: String,
+        /// Failures in a row.
+        failures: u32,
+        /// No further attempt before this time, milliseconds since the epoch.
+        not_before: u64,
+        /// What the last failure was.
+        text: String,
+    },
     /// A network is to come up.
     Network {
         /// Its numbers.
@@ -257,7 +270,8 @@ impl Record {
             Self::Scale { fabric, .. }
             | Self::Drop { fabric }
             | Self::FabricGone { fabric }
-            | Self::Trouble { fabric, .. } => Scope::Fabric(fabric.clone()),
+            | Self::Trouble { fabric, .. }
+            | Self::NetworkTrouble { fabric, .. } => Scope::Fabric(fabric.clone()),
             Self::Network { given, .. } => Scope::Unit(given.id),
             Self::Instance { given, .. } => Scope::Unit(given.id),
             Self::Address { .. } => Scope::Addresses,

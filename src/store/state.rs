@@ -46,6 +46,8 @@ pub struct FabricState {
     pub services: BTreeMap<String, ServiceState>,
     /// Its networks.
     pub networks: BTreeMap<String, Id>,
+    /// Networks that failed to come up: failures in a row, when to try again, what the last one was.
+    pub network_trouble: BTreeMap<String, (u32, u64, String)>,
 }
 
 /// What there is of a service.
@@ -224,6 +226,11 @@ impl State {
                     service.trouble.clone_from(text);
                 }
             }
+            Record::NetworkTrouble { fabric, network, failures, not_before, text } => {
+                if let Some(fabric) = self.fabrics.get_mut(fabric) {
+                    fabric.network_trouble.insert(network.clone(), (*failures, *not_before, text.clone()));
+                }
+            }
             Record::Network { given, spec, plan } => {
                 let unit = Unit::new(plan.clone());
                 if let Some(fabric) = self.fabrics.get_mut(&given.fabric) {
@@ -320,7 +327,7 @@ impl State {
             }
         }
         services.retain(|name, service| spec.services.contains_key(name) || !service.instances.is_empty());
-        let fabric = FabricState { spec: spec.clone(), dropped: false, services, networks };
+        let fabric = FabricState { spec: spec.clone(), dropped: false, services, networks, network_trouble: BTreeMap::new() };
         self.fabrics.insert(spec.name.clone(), fabric);
     }
 
@@ -391,7 +398,10 @@ impl State {
         if before == Stage::Stopping && stage == Stage::Running {
             unit.journal.aborted();
         }
-        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(instance) = self.instances.get_mut(&id) else {
+            self.network_turned(id, stage);
+            return;
+        };
         instance.refused |= before == Stage::Stopping && stage == Stage::Running;
         let Some(revision) = instance.revision else { return };
         let given = Arc::clone(&instance.given);
@@ -408,6 +418,15 @@ impl State {
             service.current.insert(id);
         } else {
             service.outdated.insert(id);
+        }
+    }
+
+    fn network_turned(&mut self, id: Id, stage: Stage) {
+        if stage == Stage::Ready
+            && let Some(network) = self.networks.get(&id)
+            && let Some(fabric) = self.fabrics.get_mut(&network.given.fabric)
+        {
+            fabric.network_trouble.remove(&network.spec.name);
         }
     }
 

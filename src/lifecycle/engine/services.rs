@@ -309,9 +309,11 @@ impl Engine {
         let Some(fabric) = self.state.fabrics.get(name) else { return };
         let missing: Vec<String> = match fabric.dropped {
             true => Vec::new(),
-            false => {
-                fabric.spec.networks.keys().filter(|n| !fabric.networks.contains_key(*n)).cloned().collect()
-            }
+            false => (fabric.spec.networks.keys())
+                .filter(|n| !fabric.networks.contains_key(*n))
+                .filter(|n| fabric.network_trouble.get(*n).is_none_or(|(_, at, _)| *at <= self.now))
+                .cloned()
+                .collect(),
         };
         let mut idle = Vec::new();
         for (network, id) in &fabric.networks {
@@ -344,7 +346,10 @@ impl Engine {
 
     /// Notes what an ending means for the next attempt.
     pub(super) fn note_trouble(&mut self, id: Id, why: &Why) {
-        let Some(instance) = self.state.instances.get(&id) else { return };
+        let Some(instance) = self.state.instances.get(&id) else {
+            self.note_network_trouble(id, why);
+            return;
+        };
         if instance.revision.is_none() {
             return;
         }
@@ -371,6 +376,17 @@ impl Engine {
                 text: Some(text),
             });
         }
+    }
+
+    /// A network that cannot come up is tried again, ever more rarely.
+    fn note_network_trouble(&mut self, id: Id, why: &Why) {
+        let Some(network) = self.state.networks.get(&id).filter(|_| why.kind == WhyKind::StartFailed) else { return };
+        let (fabric, name) = (network.given.fabric.clone(), network.spec.name.clone());
+        let before = self.state.fabrics.get(&fabric).and_then(|f| f.network_trouble.get(&name)).map_or(0, |t| t.0);
+        let not_before = self.now + (1000_u64 << before.min(6)).min(60_000);
+        let text = format!("network {name}: {}", why.text);
+        self.timer(not_before, Timer::Service(fabric.clone(), name.clone()));
+        self.emit(Record::NetworkTrouble { fabric, network: name, failures: before + 1, not_before, text });
     }
 
     /// One more failure in a row: waits longer, or gives up.
