@@ -17,7 +17,7 @@ fn build(stations: u16, filtered: bool) -> Outcome<(Graph, Handle<MemoryTranspor
     let memory = MemoryPorts::keeping(0);
     let graph = Graph::new(memory.clone());
     let handle = Handle::new(graph.transport());
-    handle.node(NodeRef::Own).mkpeer("bridge", "b", "link999")?;
+    handle.node(NodeRef::Own).mkpeer("bridge", "b", "link4000000")?;
     let bridge = handle.node(NodeRef::Own).peer("b")?.id;
     handle.node(NodeRef::Own).mkpeer("hub", "h", "x")?;
     let hub = handle.node(NodeRef::Own).peer("h")?.id;
@@ -34,8 +34,8 @@ fn build(stations: u16, filtered: bool) -> Outcome<(Graph, Handle<MemoryTranspor
             let program =
                 Guard { mac: port.mac()?, v4: vec![address(n)], v6: vec![], allow_dhcp: true }.program()?;
             handle.bpf(bpf).set_program("jail", "net", "", &program)?;
-            handle.bpf(bpf).set_program("net", "jail", "", &guard::open())?;
             handle.node(bpf).connect(bridge, "net", &link)?;
+            handle.bpf(bpf).set_program("net", "jail", "", &guard::open())?;
         } else {
             handle.node(eiface).connect(bridge, "ether", &link)?;
         }

@@ -37,6 +37,19 @@ impl FdTransport {
         }
     }
 
+    /// The same, with losses reported and the largest receive buffer there is to have: what a [`crate::Handle`] wants.
+    pub fn open(control: OwnedFd) -> io::Result<FdTransport> {
+        let mut transport = FdTransport::new(control);
+        transport.set_report_loss(true)?;
+        for bytes in super::RECEIVE_BUFFERS {
+            match transport.set_receive_buffer(bytes as u32) {
+                Err(e) if Errno::from_io(&e) == Some(Errno::ENOBUFS) => {}
+                outcome => return outcome.map(|()| transport),
+            }
+        }
+        Err(Errno::ENOBUFS.into())
+    }
+
     /// Names the socket's node: bind(2).
     pub fn bind(&mut self, name: &crate::NodeName) -> io::Result<()> {
         let address = SockaddrNg::new(name.as_bytes()).ok_or(Errno::EINVAL)?;

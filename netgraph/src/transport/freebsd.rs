@@ -5,7 +5,7 @@
 //! receive buffer is as large as the system allows; the module is loaded if it is not there.
 #![allow(unsafe_code)]
 
-use super::{Received, Transport, gone, wait};
+use super::{RECEIVE_BUFFERS, Received, Transport, gone, wait};
 use crate::addr::{NodeId, SockaddrNg};
 use crate::data::DataSocket;
 use crate::errno::Errno;
@@ -23,9 +23,6 @@ unsafe extern "C" {
     /// kldload(2), which the libc crate does not declare.
     fn kldload(file: *const libc::c_char) -> libc::c_int;
 }
-
-/// Receive buffers to ask for, the largest first: what FreeBSD 15, 13.2 and a shrunken `kern.ipc.maxsockbuf` allow.
-const RECEIVE_BUFFERS: [usize; 6] = [7_456_540, 1_864_135, 1 << 20, 1 << 18, 1 << 16, 20_480];
 
 /// A control socket of the kernel. Its node dies with it.
 #[derive(Debug)]

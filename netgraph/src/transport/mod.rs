@@ -40,6 +40,9 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
     }
 }
 
+/// Receive buffers to ask for, the largest first: what FreeBSD 15, 13.2 and a shrunken `kern.ipc.maxsockbuf` allow.
+pub(crate) const RECEIVE_BUFFERS: [usize; 6] = [7_456_540, 1_864_135, 1 << 20, 1 << 18, 1 << 16, 20_480];
+
 /// The error of a socket whose node has been shut down: recv(2) on it gives an end of file.
 pub(crate) fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the socket's node has been shut down")

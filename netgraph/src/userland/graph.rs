@@ -84,7 +84,7 @@ impl Shared {
         for effect in effects {
             match effect {
                 Effect::Carrier(port, up) => port.set_carrier(up),
-                Effect::Remove(port) => drop(port),
+                Effect::Remove(port) => port.close(),
                 Effect::Notify(queue) => queue.notify(),
                 Effect::Close(sink) => sink.close(),
             }

@@ -26,9 +26,12 @@ pub trait Port: Send + Sync {
 
     /// Tells it, once, where the frames that it sends go.
     fn attach(&self, input: Input);
+
+    /// Removes the interface: its node has been shut down. When this returns it is gone, whoever still holds the port.
+    fn close(&self);
 }
 
-/// Makes the interface of a new eiface. The interface is gone when its [`Port`] is dropped.
+/// Makes the interface of a new eiface. The interface is gone when its [`Port`] is closed or dropped.
 pub trait PortFactory: Send + Sync {
     /// Makes the interface `ngeth<unit>`.
     fn create(&self, unit: u16) -> io::Result<Box<dyn Port>>;
@@ -106,6 +109,7 @@ pub struct MemoryPort {
 struct MemoryInner {
     mac: Mac,
     carrier: bool,
+    closed: bool,
     received: VecDeque<Vec<u8>>,
     /// Frames handed over so far, kept or not.
     count: u64,
@@ -115,7 +119,8 @@ struct MemoryInner {
 impl MemoryPort {
     /// An interface with this name and address that keeps the last `limit` frames.
     pub fn new(name: &str, mac: Mac, limit: usize) -> MemoryPort {
-        let inner = MemoryInner { mac, carrier: false, received: VecDeque::new(), count: 0, limit };
+        let inner =
+            MemoryInner { mac, carrier: false, closed: false, received: VecDeque::new(), count: 0, limit };
         MemoryPort { name: name.to_owned(), inner: Mutex::new(inner), input: OnceLock::new() }
     }
 
@@ -167,6 +172,9 @@ impl Port for MemoryPort {
 
     fn transmit(&self, frame: &[u8]) {
         let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
         inner.count += 1;
         if inner.limit > 0 {
             if inner.received.len() == inner.limit {
@@ -182,6 +190,11 @@ impl Port for MemoryPort {
 
     fn attach(&self, input: Input) {
         let _ = self.input.set(input);
+    }
+
+    fn close(&self) {
+        let mut inner = self.lock();
+        (inner.closed, inner.carrier) = (true, false);
     }
 }
 
@@ -203,6 +216,9 @@ impl<P: Port + ?Sized> Port for Arc<P> {
     }
     fn attach(&self, input: Input) {
         (**self).attach(input);
+    }
+    fn close(&self) {
+        (**self).close();
     }
 }
 
@@ -228,13 +244,15 @@ impl MemoryPorts {
 
     /// The port of `ngeth<unit>`, while its node lives.
     pub fn get(&self, unit: u16) -> Option<Arc<MemoryPort>> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(&unit)?.upgrade()
+        let port = self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(&unit)?.upgrade()?;
+        let closed = port.lock().closed;
+        (!closed).then_some(port)
     }
 
     /// How many interfaces there are.
     pub fn alive(&self) -> usize {
         let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        ports.values().filter(|port| port.strong_count() > 0).count()
+        ports.values().filter_map(Weak::upgrade).filter(|port| !port.lock().closed).count()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread that reads TAP devices into their graph.
 //!
-//! It takes frames in batches, so that the graph's lock is taken once for many. A device that is removed is let go before the
-//! removal returns: the thread holds the list of devices while it works on one.
+//! It takes frames in batches, so that the graph's lock is taken once for many. No lock of its own is held while a frame is on its
+//! way: the thread may turn out to hold the last reference to a port, or to the graph, and then removes devices itself.
 
 use super::port::Input;
 use super::tap::Tap;
@@ -60,7 +60,7 @@ impl Pump {
         let shared = &self.0.shared;
         let mut devices = shared.devices.write().unwrap_or_else(PoisonError::into_inner);
         let key = devices.next;
-        shared.epoll.add(&*tap, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        tap.with(|file| Ok(shared.epoll.add(file, EpollEvent::new(EpollFlags::EPOLLIN, key))?))?;
         devices.next += 1;
         devices.by_key.insert(key, (tap, input));
         Ok(key)
@@ -69,10 +69,12 @@ impl Pump {
     /// Reads a device no more, and holds it no more.
     pub fn remove(&self, key: u64) {
         let shared = &self.0.shared;
-        let mut devices = shared.devices.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((tap, _)) = devices.by_key.remove(&key) {
-            // It fails only for a device that the thread has given up.
-            let _ = shared.epoll.delete(&*tap);
+        let removed = {
+            let mut devices = shared.devices.write().unwrap_or_else(PoisonError::into_inner);
+            devices.by_key.remove(&key)
+        };
+        if let Some((tap, _)) = removed {
+            shared.ignore(&tap);
         }
     }
 
@@ -118,9 +120,17 @@ impl Shared {
         }
     }
 
+    /// Waits for a device no more. It may have been closed, or ignored before.
+    fn ignore(&self, tap: &Tap) {
+        let _ = tap.with(|file| Ok(self.epoll.delete(file)?));
+    }
+
     fn read(&self, key: u64, buffers: &mut [u8]) {
-        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((tap, input)) = devices.by_key.get(&key) else { return };
+        let device = {
+            let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+            devices.by_key.get(&key).cloned()
+        };
+        let Some((tap, input)) = device else { return };
         let mut lens = [0; BATCH];
         let mut count = 0;
         for (buffer, len) in buffers.chunks_exact_mut(FRAME_MAX).zip(&mut lens) {
@@ -131,7 +141,7 @@ impl Shared {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => {
                     // A device that cannot be read would be ready for ever.
-                    let _ = self.epoll.delete(&**tap);
+                    self.ignore(&tap);
                     break;
                 }
             }

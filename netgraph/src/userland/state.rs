@@ -76,7 +76,6 @@ pub(super) enum HookData {
 /// Something to do once the graph's lock is released.
 pub(super) enum Effect {
     Carrier(Arc<dyn Port>, bool),
-    /// Dropping it removes the interface.
     Remove(Arc<dyn Port>),
     Notify(Arc<ControlQueue>),
     Close(Arc<dyn DataSink>),

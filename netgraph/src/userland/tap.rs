@@ -2,7 +2,7 @@
 //!
 //! Requests go to the device's own descriptor, which reaches it wherever it is: the interface may have been moved to another
 //! network namespace and renamed there. It is made in the namespace of the thread that makes it, and is gone when the port is
-//! dropped.
+//! closed.
 #![allow(unsafe_code)]
 
 use super::port::{Input, Port, PortFactory};
@@ -10,15 +10,15 @@ use super::pump::Pump;
 use crate::addr::Mac;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// An open TAP device.
+/// A TAP device. It can be closed while others hold it, so that its end does not wait for them.
 #[derive(Debug)]
 pub struct Tap {
-    file: File,
+    file: RwLock<Option<File>>,
     lost: AtomicU64,
 }
 
@@ -39,18 +39,32 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")?;
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
-        let tap = Tap { file, lost: AtomicU64::new(0) };
+        let tap = Tap { file: RwLock::new(Some(file)), lost: AtomicU64::new(0) };
         tap.ioctl(libc::TUNSETIFF, &mut request)?;
         Ok(tap)
     }
 
+    /// Does something with the descriptor while it is open; ENXIO when it is not. Nothing done here waits.
+    pub(super) fn with<R>(&self, run: impl FnOnce(&File) -> io::Result<R>) -> io::Result<R> {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        file.as_ref().map_or_else(|| Err(io::Error::from_raw_os_error(libc::ENXIO)), run)
+    }
+
+    /// Closes the device, and so removes the interface.
+    pub fn close(&self) {
+        let file = self.file.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(file);
+    }
+
     /// A request of the device with a `struct ifreq`.
     fn ioctl(&self, request: libc::Ioctl, argument: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: the descriptor is open, and all requests this is called with read and write one `struct ifreq` or less.
-        match unsafe { libc::ioctl(self.file.as_raw_fd(), request, std::ptr::from_mut(argument)) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
+        self.with(|file| {
+            // SAFETY: the descriptor is open, and all requests this is called with read and write one `struct ifreq` or less.
+            match unsafe { libc::ioctl(file.as_raw_fd(), request, std::ptr::from_mut(argument)) } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// The interface's name in its namespace, as it is now.
@@ -88,23 +102,25 @@ impl Tap {
     /// Sets the carrier (Linux 5.0 and later).
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let mut value = libc::c_int::from(up);
-        // SAFETY: the descriptor is open, and the request reads one int.
-        match unsafe {
-            libc::ioctl(self.file.as_raw_fd(), libc::TUNSETCARRIER, std::ptr::from_mut(&mut value))
-        } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
+        self.with(|file| {
+            // SAFETY: the descriptor is open, and the request reads one int.
+            match unsafe {
+                libc::ioctl(file.as_raw_fd(), libc::TUNSETCARRIER, std::ptr::from_mut(&mut value))
+            } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// The next frame that the stack sends; WouldBlock if there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.file).read(buffer)
+        self.with(|mut file| file.read(buffer))
     }
 
     /// Hands the stack a frame. What it does not take (the interface is down: EIO) is counted and lost.
     pub fn transmit(&self, frame: &[u8]) {
-        if !matches!((&self.file).write(frame), Ok(len) if len == frame.len()) {
+        if !matches!(self.with(|mut file| file.write(frame)), Ok(len) if len == frame.len()) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -118,12 +134,6 @@ impl Tap {
 fn empty_request() -> libc::ifreq {
     // SAFETY: `struct ifreq` is plain data, for which all zeroes are valid.
     unsafe { std::mem::zeroed() }
-}
-
-impl AsFd for Tap {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
 }
 
 /// A TAP device as the interface of a node; a [`Pump`] reads it.
@@ -167,14 +177,18 @@ impl Port for TapPort {
             let _ = self.registered.set(key);
         }
     }
-}
 
-impl Drop for TapPort {
-    /// When this returns, the pump has let go of the device, so that it is gone as soon as the last frame under way is.
-    fn drop(&mut self) {
+    fn close(&self) {
         if let Some(key) = self.registered.get() {
             self.pump.remove(*key);
         }
+        self.tap.close();
+    }
+}
+
+impl Drop for TapPort {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -25,10 +25,7 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 fn client(server: &Server) -> (Handle<FdTransport>, FdData) {
     let (control, data) = server.open_socket().unwrap();
-    let mut transport = FdTransport::new(control);
-    transport.set_report_loss(true).unwrap();
-    transport.set_receive_buffer(7_456_540).unwrap();
-    (Handle::new(transport), FdData::new(data))
+    (Handle::new(FdTransport::open(control).unwrap()), FdData::new(data))
 }
 
 #[test]
