@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod bridge;
 mod nodes;
+mod random;
 mod rules;
 mod served;
 
