@@ -8,5 +8,6 @@ pub mod fabric;
 pub mod firewall;
 pub mod host;
 pub mod ids;
+pub mod keeper;
 pub mod lifecycle;
 pub mod store;

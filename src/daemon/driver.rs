@@ -13,7 +13,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
 use crate::ids::Id;
-use crate::lifecycle::engine::{Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket};
+use crate::lifecycle::engine::{
+    Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
+};
 use crate::store::db::{Event as Told, StoreError};
 use crate::store::{State, Store};
 
@@ -121,7 +123,9 @@ impl Handle {
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the one place where the time of day comes in")]
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A random number: the one place where chance comes in.
@@ -314,9 +318,11 @@ impl Driver {
         let (handle, gates) = (self.handle.clone(), Arc::clone(&self.gates));
         self.pool.run(move || {
             let witness = Writer { ticket, handle: &handle, gates };
-            let performed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.host.perform(&op, &witness)));
+            let performed =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.host.perform(&op, &witness)));
             let result: Result<Reply, Failure> = performed.unwrap_or_else(|_| {
-                Err(Failure::new("Warren itself failed here; the daemon's log says where").hint("please report it"))
+                Err(Failure::new("Warren itself failed here; the daemon's log says where")
+                    .hint("please report it"))
             });
             tracing::debug!(ticket, ?op, ?result, "performed");
             handle.tell(Event::Done(ticket, result));

@@ -154,7 +154,12 @@ impl Line {
         }
     }
 
-    fn attach(&self, handle: &Handle, bridge: &str, mac: crate::host::Mac) -> Result<Arc<dyn Frames>, Failure> {
+    fn attach(
+        &self,
+        handle: &Handle,
+        bridge: &str,
+        mac: crate::host::Mac,
+    ) -> Result<Arc<dyn Frames>, Failure> {
         let host = handle.host();
         let frames: Arc<dyn Frames> = host.frames(bridge, DHCP_LINK)?.into();
         host.perform(&Op::BridgeSeed { bridge: bridge.to_owned(), link: DHCP_LINK, mac }, &NoWitness)?;

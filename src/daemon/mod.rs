@@ -100,7 +100,8 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
 /// SIGINT or SIGTERM: the daemon ends, what runs goes on.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -113,10 +114,14 @@ fn lock(dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, Failure> {
     let path = dir.join("daemon.lock");
     let file = std::fs::File::options().create(true).append(true).open(&path);
     let file = file.map_err(|e| Failure::os(format!("opening {}", path.display()), &e))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => Failure::new(format!("another daemon runs for {}", dir.display()))
-            .hint("`warren info` asks it; `warren shutdown` ends it"),
-        errno => Failure::os(format!("locking {}", path.display()), &errno.into()),
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        match errno {
+            nix::errno::Errno::EWOULDBLOCK => {
+                Failure::new(format!("another daemon runs for {}", dir.display()))
+                    .hint("`warren info` asks it; `warren shutdown` ends it")
+            }
+            errno => Failure::os(format!("locking {}", path.display()), &errno.into()),
+        }
     })
 }
 

@@ -66,7 +66,12 @@ impl Zones {
     ///
     /// # Errors
     /// When the zone cannot hold it; what was there stays.
-    pub fn change(&self, change: NameChange, fabric: Option<&FabricSpec>, serial: u32) -> Result<(), ZoneError> {
+    pub fn change(
+        &self,
+        change: NameChange,
+        fabric: Option<&FabricSpec>,
+        serial: u32,
+    ) -> Result<(), ZoneError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.snapshot.load();
         let next = match change {
@@ -197,5 +202,13 @@ fn instance(id: Id, service: String, addresses: &[IpAddr], ports: &[spec::Servic
         }
     }
     let txt = vec![format!("id={id}"), format!("service={service}")];
-    Instance { id: id.to_string(), service, v4, v6, ready: false, ports: ports.iter().map(port).collect(), txt }
+    Instance {
+        id: id.to_string(),
+        service,
+        v4,
+        v6,
+        ready: false,
+        ports: ports.iter().map(port).collect(),
+        txt,
+    }
 }

@@ -327,7 +327,13 @@ impl State {
             }
         }
         services.retain(|name, service| spec.services.contains_key(name) || !service.instances.is_empty());
-        let fabric = FabricState { spec: spec.clone(), dropped: false, services, networks, network_trouble: BTreeMap::new() };
+        let fabric = FabricState {
+            spec: spec.clone(),
+            dropped: false,
+            services,
+            networks,
+            network_trouble: BTreeMap::new(),
+        };
         self.fabrics.insert(spec.name.clone(), fabric);
     }
 

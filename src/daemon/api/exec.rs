@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
+use axum::RequestExt as _;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::RequestExt as _;
 use hyper_util::rt::TokioIo;
 use nix::pty::{Winsize, openpty};
 use serde::{Deserialize, Serialize};
@@ -115,19 +115,32 @@ pub(super) async fn exec(
 ) -> Result<Response, Rejected> {
     let id = api.resolve(name).await?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let Json(wanted): Json<ExecRequest> =
-        request.extract().await.map_err(|e| Rejected::new(StatusCode::BAD_REQUEST, "invalid", format!("{e}")))?;
+    let Json(wanted): Json<ExecRequest> = request
+        .extract()
+        .await
+        .map_err(|e| Rejected::new(StatusCode::BAD_REQUEST, "invalid", format!("{e}")))?;
     if wanted.command.is_empty() {
         return Err(Rejected::new(StatusCode::BAD_REQUEST, "invalid", "no command was given"));
     }
     let spec = api.handle.query(move |engine, _| {
-        engine.state.instances.get(&id).filter(|i| i.unit.journal.reply("jail").is_some()).map(|i| i.spec.clone())
+        engine
+            .state
+            .instances
+            .get(&id)
+            .filter(|i| i.unit.journal.reply("jail").is_some())
+            .map(|i| i.spec.clone())
     });
     let Some(spec) = spec.await? else {
-        return Err(Rejected::new(StatusCode::CONFLICT, "conflict", "the instance has no jail at the moment"));
+        return Err(Rejected::new(
+            StatusCode::CONFLICT,
+            "conflict",
+            "the instance has no jail at the moment",
+        ));
     };
     let mut env: BTreeMap<String, String> = spec.env.clone();
-    env.extend(wanted.term.clone().filter(|_| wanted.terminal.is_some()).map(|term| ("TERM".to_owned(), term)));
+    env.extend(
+        wanted.term.clone().filter(|_| wanted.terminal.is_some()).map(|term| ("TERM".to_owned(), term)),
+    );
     let job = Job {
         id: format!("{id}.exec.{}.{}", super::super::driver::now(), LAST.fetch_add(1, Ordering::Relaxed)),
         jail: Some(id.jail()),
@@ -141,7 +154,8 @@ pub(super) async fn exec(
         log: id.to_string(),
         consolelog: None,
     };
-    let failed = |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
+    let failed =
+        |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
     let (ours, theirs) = streams(wanted.terminal).map_err(failed)?;
     let mut exits = api.handle.exits();
     let (host, started) = (api.handle.host(), job.clone());
@@ -254,7 +268,11 @@ async fn carry(
     }
 }
 
-async fn pump(mut from: impl tokio::io::AsyncRead + Unpin, to: mpsc::Sender<Frame>, kind: fn(Vec<u8>) -> Frame) {
+async fn pump(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    to: mpsc::Sender<Frame>,
+    kind: fn(Vec<u8>) -> Frame,
+) {
     let mut buffer = vec![0; 16 * 1024];
     // The other end of a terminal closing is an error on Linux, an end elsewhere.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {

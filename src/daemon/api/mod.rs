@@ -43,15 +43,46 @@ pub struct Api {
 /// The published description: `warren config openapi` and `/openapi.json`.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Warren", description = "The daemon's API, on the Unix socket `api.sock` of its state directory."),
+    info(
+        title = "Warren",
+        description = "The daemon's API, on the Unix socket `api.sock` of its state directory."
+    ),
     paths(
-        requests::info, requests::fabrics, requests::fabric, requests::declare, requests::drop_fabric, requests::cancel,
-        requests::scale, requests::instances, requests::instance, requests::stop, requests::run, requests::networks,
-        requests::leases, requests::names, requests::inventory, requests::repair, requests::shutdown, stream::events, stream::logs, exec::exec
+        requests::info,
+        requests::fabrics,
+        requests::fabric,
+        requests::declare,
+        requests::drop_fabric,
+        requests::cancel,
+        requests::scale,
+        requests::instances,
+        requests::instance,
+        requests::stop,
+        requests::run,
+        requests::networks,
+        requests::leases,
+        requests::names,
+        requests::inventory,
+        requests::repair,
+        requests::shutdown,
+        stream::events,
+        stream::logs,
+        exec::exec
     ),
     components(schemas(
-        view::Info, view::Fabric, view::Service, view::Network, view::Instance, view::Detail, view::Link, view::DoneStep,
-        view::LeaseView, view::Scale, view::Run, view::Repair, view::Problem
+        view::Info,
+        view::Fabric,
+        view::Service,
+        view::Network,
+        view::Instance,
+        view::Detail,
+        view::Link,
+        view::DoneStep,
+        view::LeaseView,
+        view::Scale,
+        view::Run,
+        view::Repair,
+        view::Problem
     ))
 )]
 pub struct Description;
@@ -112,7 +143,9 @@ impl FromRequestParts<Api> for Reader {
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Rejected> {
         match api.rights.access(parts) {
-            Access::None => Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon")),
+            Access::None => {
+                Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon"))
+            }
             Access::Read | Access::Write => Ok(Self),
         }
     }
@@ -124,8 +157,14 @@ impl FromRequestParts<Api> for Writer {
     async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Rejected> {
         match api.rights.access(parts) {
             Access::Write => Ok(Self),
-            Access::Read => Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may look at this daemon, not change anything")),
-            Access::None => Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon")),
+            Access::Read => Err(Rejected::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "you may look at this daemon, not change anything",
+            )),
+            Access::None => {
+                Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon"))
+            }
         }
     }
 }
@@ -133,7 +172,13 @@ impl FromRequestParts<Api> for Writer {
 impl Api {
     /// An API for the engine behind `handle`.
     #[must_use]
-    pub fn new(handle: Handle, host: &'static str, state_dir: PathBuf, rights: Rights, names: Arc<Zones>) -> Self {
+    pub fn new(
+        handle: Handle,
+        host: &'static str,
+        state_dir: PathBuf,
+        rights: Rights,
+        names: Arc<Zones>,
+    ) -> Self {
         let (state_dir, rights) = (Arc::new(state_dir), Arc::new(rights));
         Self { handle, host, state_dir, rights, names, ended: Arc::default() }
     }
@@ -142,7 +187,10 @@ impl Api {
         Router::new()
             .route("/v1/info", get(requests::info))
             .route("/v1/fabrics", get(requests::fabrics))
-            .route("/v1/fabrics/{fabric}", get(requests::fabric).put(requests::declare).delete(requests::drop_fabric))
+            .route(
+                "/v1/fabrics/{fabric}",
+                get(requests::fabric).put(requests::declare).delete(requests::drop_fabric),
+            )
             .route("/v1/fabrics/{fabric}/cancel", post(requests::cancel))
             .route("/v1/fabrics/{fabric}/services/{service}/scale", put(requests::scale))
             .route("/v1/instances", get(requests::instances).post(requests::run))
@@ -157,8 +205,13 @@ impl Api {
             .route("/v1/events", get(stream::events))
             .route("/v1/repair", post(requests::repair))
             .route("/v1/shutdown", post(requests::shutdown))
-            .route("/openapi.json", get(|_: Reader, _: State<Self>| async { axum::Json(Description::openapi()) }))
-            .fallback(|| async { Rejected::not_found("there is no such thing in this API; see /openapi.json") })
+            .route(
+                "/openapi.json",
+                get(|_: Reader, _: State<Self>| async { axum::Json(Description::openapi()) }),
+            )
+            .fallback(|| async {
+                Rejected::not_found("there is no such thing in this API; see /openapi.json")
+            })
             .with_state(self)
     }
 
@@ -166,7 +219,11 @@ impl Api {
     ///
     /// # Errors
     /// When the socket fails.
-    pub async fn serve(self, listener: UnixListener, interrupted: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: UnixListener,
+        interrupted: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         let ended = Arc::clone(&self.ended);
         let service = self.router().into_make_service_with_connect_info::<rights::Peer>();
         let end = async move {

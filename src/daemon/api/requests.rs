@@ -32,20 +32,26 @@ fn resolve(engine: &Engine, name: &str) -> Result<Id, Rejected> {
     if let Some(id) = id.filter(|id| instances.contains_key(id)) {
         return Ok(id);
     }
-    let of_service: Vec<Id> = instances.values().filter(|i| i.given.service == name).map(|i| i.given.id).collect();
+    let of_service: Vec<Id> =
+        instances.values().filter(|i| i.given.service == name).map(|i| i.given.id).collect();
     match of_service[..] {
         [one] => Ok(one),
         [] => Err(Rejected::not_found(format!("no instance is called `{name}`; `warren ps` lists them"))),
         ref many => {
             let names: Vec<String> = many.iter().map(|id| format!("{name}-{id}")).collect();
-            Err(Rejected::new(StatusCode::CONFLICT, "ambiguous", format!("`{name}` has several instances: {}", names.join(", "))))
+            Err(Rejected::new(
+                StatusCode::CONFLICT,
+                "ambiguous",
+                format!("`{name}` has several instances: {}", names.join(", ")),
+            ))
         }
     }
 }
 
 #[utoipa::path(get, path = "/v1/info", responses((status = 200, body = Info)))]
 pub(super) async fn info(_: Reader, State(api): State<Api>) -> Answer<Info> {
-    let (rows, idle) = api.handle.query(|engine, store| (store.rows().unwrap_or(0), engine.is_idle())).await?;
+    let (rows, idle) =
+        api.handle.query(|engine, store| (store.rows().unwrap_or(0), engine.is_idle())).await?;
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").into(),
         host: api.host.into(),
@@ -59,7 +65,8 @@ pub(super) async fn info(_: Reader, State(api): State<Api>) -> Answer<Info> {
 
 #[utoipa::path(get, path = "/v1/fabrics", responses((status = 200, body = Vec<Fabric>)))]
 pub(super) async fn fabrics(_: Reader, State(api): State<Api>) -> Answer<Vec<Fabric>> {
-    let all = |engine: &Engine| engine.state.fabrics.keys().filter_map(|name| view::fabric(engine, name)).collect();
+    let all =
+        |engine: &Engine| engine.state.fabrics.keys().filter_map(|name| view::fabric(engine, name)).collect();
     Ok(Json(api.handle.query(move |engine, _| all(engine)).await?))
 }
 
@@ -83,8 +90,10 @@ pub(super) struct DeclareQuery {
 
 /// What declaring this would change, in sentences.
 fn changes(engine: &Engine, spec: &FabricSpec) -> Vec<String> {
-    let old = engine.state.fabrics.get(&spec.name).map(|f| &f.spec);
-    crate::config::diff(old, spec).sentences()
+    match engine.state.fabrics.get(&spec.name) {
+        Some(old) => crate::config::diff(&old.spec, spec).sentences(),
+        None => vec![format!("fabric `{}` is new: it comes up", spec.name)],
+    }
 }
 
 #[utoipa::path(put, path = "/v1/fabrics/{fabric}", request_body = Object, params(("dry" = bool, Query, description = "only say what would change")),
@@ -100,15 +109,25 @@ pub(super) async fn declare(
         let message = format!("the spec is of the fabric `{}`, not `{name}`", spec.name);
         return Err(Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message));
     }
-    let (spec, changes) = api.handle.query(move |engine, _| { let changes = changes(engine, &spec); (spec, changes) }).await?;
+    let (spec, changes) = api
+        .handle
+        .query(move |engine, _| {
+            let changes = changes(engine, &spec);
+            (spec, changes)
+        })
+        .await?;
     if !query.dry {
-        api.ask(Command::Declare(Box::new(spec))).await?;
+        let _ = api.ask(Command::Declare(Box::new(spec))).await?;
     }
     Ok(Json(json!({ "fabric": name, "changes": changes })))
 }
 
 #[utoipa::path(delete, path = "/v1/fabrics/{fabric}", responses((status = 200), (status = 404, body = Problem)))]
-pub(super) async fn drop_fabric(_: Writer, State(api): State<Api>, Path(name): Path<String>) -> Answer<Value> {
+pub(super) async fn drop_fabric(
+    _: Writer,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Answer<Value> {
     api.ask(Command::Drop(name)).await
 }
 
@@ -144,7 +163,10 @@ pub(super) async fn instances(_: Reader, State(api): State<Api>) -> Answer<Vec<I
 #[utoipa::path(get, path = "/v1/instances/{name}", responses((status = 200, body = Detail), (status = 404, body = Problem)))]
 pub(super) async fn instance(_: Reader, State(api): State<Api>, Path(name): Path<String>) -> Answer<Detail> {
     let id = api.resolve(name).await?;
-    let found = api.handle.query(move |engine, _| engine.state.instances.get(&id).map(|u| view::detail(engine, u))).await?;
+    let found = api
+        .handle
+        .query(move |engine, _| engine.state.instances.get(&id).map(|u| view::detail(engine, u)))
+        .await?;
     found.map(Json).ok_or_else(|| Rejected::not_found("the instance has just gone"))
 }
 
@@ -183,7 +205,11 @@ pub(super) async fn inventory(_: Reader, State(api): State<Api>) -> Answer<Inven
 }
 
 #[utoipa::path(post, path = "/v1/repair", request_body = Repair, responses((status = 200)))]
-pub(super) async fn repair(_: Writer, State(api): State<Api>, Json(Repair { unit }): Json<Repair>) -> Answer<Value> {
+pub(super) async fn repair(
+    _: Writer,
+    State(api): State<Api>,
+    Json(Repair { unit }): Json<Repair>,
+) -> Answer<Value> {
     api.ask(Command::Repair(unit)).await
 }
 
@@ -195,7 +221,11 @@ pub(super) struct ShutdownQuery {
 }
 
 #[utoipa::path(post, path = "/v1/shutdown", params(("force" = bool, Query, description = "also when fabrics are up")), responses((status = 200), (status = 409, body = Problem)))]
-pub(super) async fn shutdown(_: Writer, State(api): State<Api>, Query(query): Query<ShutdownQuery>) -> Answer<Value> {
+pub(super) async fn shutdown(
+    _: Writer,
+    State(api): State<Api>,
+    Query(query): Query<ShutdownQuery>,
+) -> Answer<Value> {
     let up = api.handle.query(|engine, _| engine.state.fabrics.keys().cloned().collect::<Vec<_>>()).await?;
     if !up.is_empty() && !query.force {
         let message = format!("{} up; take it down first (`warren down`), or say --force", up.join(", "));

@@ -22,7 +22,8 @@ const PAGE: usize = 500;
 const LOG_POLL: Duration = Duration::from_millis(100);
 
 fn ndjson(lines: mpsc::Receiver<Bytes>) -> Response {
-    let body = Body::from_stream(tokio_stream::StreamExt::map(ReceiverStream::new(lines), Ok::<_, Infallible>));
+    let body =
+        Body::from_stream(tokio_stream::StreamExt::map(ReceiverStream::new(lines), Ok::<_, Infallible>));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
@@ -45,7 +46,11 @@ pub(super) struct EventsQuery {
 #[utoipa::path(get, path = "/v1/events", params(
     ("since" = i64, Query, description = "events after this cursor"), ("follow" = bool, Query, description = "go on with what comes")),
     responses((status = 200, description = "one event a line: cursor, at, kind, …")))]
-pub(super) async fn events(_: Reader, State(api): State<Api>, Query(query): Query<EventsQuery>) -> Result<Response, Rejected> {
+pub(super) async fn events(
+    _: Reader,
+    State(api): State<Api>,
+    Query(query): Query<EventsQuery>,
+) -> Result<Response, Rejected> {
     let mut followed = api.handle.follow();
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
@@ -114,26 +119,42 @@ pub(super) async fn logs(
         Err(rejected) => {
             let id = name.rsplit_once('-').map_or(name.as_str(), |(_, id)| id);
             match id.parse::<crate::ids::Id>() {
-                Ok(id) if logs::exists(&api.state_dir, id.as_str()) => id.to_string(),
+                Ok(id)
+                    if logs::tail(&api.state_dir, id.as_str(), 1)
+                        .is_ok_and(|(lines, _)| !lines.is_empty()) =>
+                {
+                    id.to_string()
+                }
                 _ => return Err(rejected),
             }
         }
     };
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
-        let mut reader = logs::Follower::open(&api.state_dir, &log, query.lines);
+        let mut place = logs::Position::default();
+        let mut last = query.lines;
         loop {
             // Asked before the read, so that what was written before the end is read after it.
             let id = log.parse::<crate::ids::Id>().ok();
-            let gone = api.handle.query(move |e, _| id.is_none_or(|id| !e.state.instances.contains_key(&id))).await;
-            let Ok(found) = reader.read() else { return };
-            for entry in found {
+            let gone =
+                api.handle.query(move |e, _| id.is_none_or(|id| !e.state.instances.contains_key(&id))).await;
+            let found = match last.take() {
+                Some(count) => logs::tail(&api.state_dir, &log, count),
+                None => logs::read(&api.state_dir, &log, place),
+            };
+            let Ok((entries, next)) = found else { return };
+            let more = next != place;
+            place = next;
+            for entry in entries {
                 if sender.send(line(&entry)).await.is_err() {
                     return;
                 }
             }
-            if !query.follow || gone.unwrap_or(true) {
+            if !more && (!query.follow || gone.unwrap_or(true)) {
                 return;
+            }
+            if more {
+                continue;
             }
             tokio::time::sleep(LOG_POLL).await;
             if sender.is_closed() {

@@ -272,9 +272,14 @@ pub fn detail(engine: &Engine, unit: &InstanceUnit) -> Detail {
     let plan = &unit.unit.plan;
     let up = plan.up.iter().chain(&plan.join).map(|s| (Way::Up, &s.key));
     let down = plan.down.iter().map(|u| (Way::Down, &u.key));
-    let steps = up.chain(down).filter_map(|(way, key)| Some(DoneStep { key: key.clone(), state: state(way, key)? }));
+    let steps =
+        up.chain(down).filter_map(|(way, key)| Some(DoneStep { key: key.clone(), state: state(way, key)? }));
     let links = unit.given.links.iter().map(|link| Link {
-        network: engine.state.networks.get(&link.network).map_or_else(|| link.network.to_string(), |n| n.spec.name.clone()),
+        network: engine
+            .state
+            .networks
+            .get(&link.network)
+            .map_or_else(|| link.network.to_string(), |n| n.spec.name.clone()),
         hook: format!("link{}", link.number),
         mac: warren_dhcp::Mac(link.mac).to_string(),
         addresses: link.addresses.clone(),
@@ -356,7 +361,9 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
                     stuck.push(format!("{name}-{id} could not be taken down whole: {text}"));
                 }
                 _ if unit.refused && fabric.dropped => {
-                    stuck.push(format!("{name}-{id} refused to stop: a stop hook failed and on_stop_failure is \"abort\""));
+                    stuck.push(format!(
+                        "{name}-{id} refused to stop: a stop hook failed and on_stop_failure is \"abort\""
+                    ));
                 }
                 _ => {}
             }
@@ -366,7 +373,11 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
     for network in &networks {
         settled &= network.stage == Stage::Ready.as_str();
         if network.stage == Stage::Failed.as_str() {
-            stuck.push(format!("network {} could not be taken down whole: {}", network.name, network.left.join("; ")));
+            stuck.push(format!(
+                "network {} could not be taken down whole: {}",
+                network.name,
+                network.left.join("; ")
+            ));
         }
     }
     stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
@@ -391,7 +402,8 @@ pub fn leases(engine: &Engine) -> Vec<LeaseView> {
         for (owner, books) in state.ipam.assignments(network.given.id.as_str()) {
             let id = owner.as_str().parse::<crate::ids::Id>().ok();
             let unit = id.and_then(|id| state.instances.get(&id));
-            let name = unit.map_or_else(|| owner.to_string(), |u| format!("{}-{}", u.given.service, u.given.id));
+            let name =
+                unit.map_or_else(|| owner.to_string(), |u| format!("{}-{}", u.given.service, u.given.id));
             for address in books.v4.into_iter().chain(books.v6) {
                 let lease = match address {
                     IpAddr::V4(v4) => network.leases.at(v4),
@@ -402,7 +414,8 @@ pub fn leases(engine: &Engine) -> Vec<LeaseView> {
                     address,
                     mac: books.mac.map(|m| m.to_string()),
                     owner: name.clone(),
-                    state: lease.map_or_else(|| "static".to_owned(), |l| format!("{:?}", l.state).to_lowercase()),
+                    state: lease
+                        .map_or_else(|| "static".to_owned(), |l| format!("{:?}", l.state).to_lowercase()),
                     until: lease.map(|l| l.expiry),
                 });
             }

@@ -380,9 +380,12 @@ impl Engine {
 
     /// A network that cannot come up is tried again, ever more rarely.
     fn note_network_trouble(&mut self, id: Id, why: &Why) {
-        let Some(network) = self.state.networks.get(&id).filter(|_| why.kind == WhyKind::StartFailed) else { return };
+        let Some(network) = self.state.networks.get(&id).filter(|_| why.kind == WhyKind::StartFailed) else {
+            return;
+        };
         let (fabric, name) = (network.given.fabric.clone(), network.spec.name.clone());
-        let before = self.state.fabrics.get(&fabric).and_then(|f| f.network_trouble.get(&name)).map_or(0, |t| t.0);
+        let before =
+            self.state.fabrics.get(&fabric).and_then(|f| f.network_trouble.get(&name)).map_or(0, |t| t.0);
         let not_before = self.now + (1000_u64 << before.min(6)).min(60_000);
         let text = format!("network {name}: {}", why.text);
         self.timer(not_before, Timer::Service(fabric.clone(), name.clone()));
