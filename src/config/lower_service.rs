@@ -9,7 +9,7 @@ use super::decode::At;
 use super::diagnostics::{Problem, join, nearest};
 use super::fstab;
 use super::jail::{self, JailTable};
-use super::lower::{Lowering, or};
+use super::lower::{Lowering, or, point_items};
 use super::lower_instance::{instance, merged, note_mounts};
 use super::raw::{
     AddressEntry, HttpEntry, MountEntry, NetworkEntry, PortRef, PublishEntry, RawHealth, RawRestart,
@@ -47,16 +47,18 @@ pub(super) fn service(
         .collect();
     made.drain = raw.drain.as_ref().map_or(made.drain, |wait| wait.0);
     made.on_stop_failure = raw.on_stop_failure.as_ref().map_or(OnStopFailure::Continue, |on| on.0);
+    let depends = raw.depends_on.iter().flat_map(|list| list.iter().map(|name| name.place.as_str()));
+    point_items(&join(place, "depends_on"), depends, low);
     let ports = ports(raw);
     ServiceSpec {
         name: name.to_owned(),
-        replicas: or(&raw.replicas, 1),
+        replicas: or(&raw.replicas, 1).into(),
         depends_on: raw
             .depends_on
             .iter()
             .flat_map(|list| list.iter().map(|name| name.value.clone()))
             .collect(),
-        publish: publish(raw, low),
+        publish: publish(raw, place, low),
         restart: restart(raw),
         health: raw.health.as_ref().and_then(|health| self::health(&health.value, place, &ports, low)),
         ports,
@@ -86,7 +88,7 @@ fn template(
     };
     let message =
         format!("service `{}` wants template `{}`, which is not there", shown(name), shown(&wanted.value));
-    low.found.push(
+    low.report(
         Problem::new("config::missing-template", &wanted.place, message)
             .label("no such template")
             .help(help)
@@ -108,7 +110,7 @@ fn links(
     let entries: &[At<NetworkEntry>] = raw.networks.as_ref().map_or(&[], |list| &list.value);
     let vnet = said.unwrap_or(shared_ip.is_none());
     if let (Some(true), Some(addr)) = (said, shared_ip) {
-        low.found.push(
+        low.report(
             Problem::new("config::vnet", jail::place(place, "vnet"), "`vnet` and `ip4.addr` or `ip6.addr` exclude each other")
                 .label("a network stack of its own")
                 .also(&addr.place, "addresses of the host's stack")
@@ -116,6 +118,7 @@ fn links(
         );
     }
     let mut links: Vec<LinkSpec> = Vec::new();
+    let mut moves = Vec::new();
     for (number, entry) in entries.iter().enumerate() {
         let (network, own) = match &entry.value {
             NetworkEntry::Name(name) => (name.clone(), None),
@@ -130,37 +133,36 @@ fn links(
             }
         };
         let link_place = join(&join(place, "networks"), &number.to_string());
-        let address = match own.or(raw.address.as_ref()) {
-            None => AddressMode::Auto,
-            Some(entry) => {
-                low.places.alias(join(&link_place, "address"), &entry.place);
-                match &entry.value {
-                    AddressEntry::Auto => AddressMode::Auto,
-                    AddressEntry::Dhcp => AddressMode::Dhcp,
-                    AddressEntry::Fixed(list) => {
-                        for (number, address) in list.iter().enumerate() {
-                            let place = join(&join(&link_place, "address"), &number.to_string());
-                            low.places.alias(place, &address.place);
-                        }
-                        AddressMode::Fixed { addresses: list.iter().map(|address| address.value).collect() }
-                    }
-                }
+        moves.push((link_place.clone(), entry.place.clone()));
+        let address = own.or(raw.address.as_ref());
+        let written = join(&link_place, "address");
+        moves.push((written.clone(), address.map_or(&entry.place, |address| &address.place).clone()));
+        let address = match address.map(|address| &address.value) {
+            None | Some(AddressEntry::Auto) => AddressMode::Auto,
+            Some(AddressEntry::Dhcp) => AddressMode::Dhcp,
+            Some(AddressEntry::Fixed(list)) => {
+                let items = list.iter().enumerate();
+                moves.extend(
+                    items.map(|(number, item)| (join(&written, &number.to_string()), item.place.clone())),
+                );
+                AddressMode::Fixed { addresses: list.iter().map(|address| address.value).collect() }
             }
         };
         links.push(LinkSpec { network, address, vnet });
     }
+    low.places.point(moves);
     if let Some(address) = &raw.address {
         if links.is_empty() {
             let problem =
                 Problem::new("config::address", &address.place, "`address` without a network has no meaning");
-            low.found.push(problem.help("say networks = [\"…\"]").because(join(place, "networks")));
+            low.report(problem.help("say networks = [\"…\"]").because(join(place, "networks")));
         } else if links.len() > 1 && matches!(address.value, AddressEntry::Fixed(_)) {
             let problem = Problem::new(
                 "config::address",
                 &address.place,
                 "fixed addresses for several networks at once",
             );
-            low.found.push(problem.help(
+            low.report(problem.help(
                 "say them at each network: networks = [{ name = \"a\", address = [\"10.0.0.5\"] }, \"b\"]",
             ));
         }
@@ -174,7 +176,7 @@ fn links(
             jail::place(place, "vnet"),
             "`vnet` without a network: there is nothing to move into it",
         );
-        low.found.push(
+        low.report(
             problem.help("say networks = [\"…\"], or leave `vnet` out").because(join(place, "networks")),
         );
     }
@@ -192,7 +194,7 @@ fn shared_addresses(
 ) {
     let said: Vec<&At<String>> = jail.texts("ip4.addr").iter().chain(jail.texts("ip6.addr")).collect();
     if let (Some(address), Some(first)) = (&raw.address, said.first()) {
-        low.found.push(
+        low.report(
             Problem::new(
                 "config::address",
                 &address.place,
@@ -207,7 +209,7 @@ fn shared_addresses(
         let address = match shared_address(&text.value) {
             Ok(address) => address,
             Err((why, help)) => {
-                low.found.push(Problem::new("config::address", &text.place, why).help(help));
+                low.report(Problem::new("config::address", &text.place, why).help(help));
                 continue;
             }
         };
@@ -221,7 +223,7 @@ fn shared_addresses(
             for link in links.iter() {
                 problem = problem.because(join("networks", &link.network));
             }
-            low.found.push(problem);
+            low.report(problem);
             continue;
         };
         if !matches!(link.address, AddressMode::Fixed { .. }) {
@@ -229,7 +231,7 @@ fn shared_addresses(
         }
         let AddressMode::Fixed { addresses } = &mut link.address else { continue };
         let link_place = join(&join(&join(place, "networks"), &number.to_string()), "address");
-        low.places.alias(join(&link_place, &addresses.len().to_string()), &text.place);
+        low.places.point(vec![(join(&link_place, &addresses.len().to_string()), text.place.clone())]);
         addresses.push(address);
     }
 }
@@ -255,16 +257,21 @@ pub(super) fn contains(network: &NetworkSpec, address: IpAddr) -> bool {
     }
 }
 
-fn publish(raw: &RawService, low: &mut Lowering<'_>) -> Vec<Publish> {
+fn publish(raw: &RawService, place: &str, low: &mut Lowering<'_>) -> Vec<Publish> {
     let mut all = Vec::new();
+    let mut written = Vec::new();
     for entry in raw.publish.iter().flat_map(|list| list.iter()) {
         match &entry.value {
-            PublishEntry::Text(publish) => all.push(publish.clone()),
+            PublishEntry::Text(publish) => {
+                all.push(publish.clone());
+                written.push(entry.place.as_str());
+            }
             PublishEntry::Table(table) => {
                 let Some(port) = &table.port else {
                     low.missing(&entry.place, "port", "say the port on the host: port = 8080");
                     continue;
                 };
+                written.push(entry.place.as_str());
                 all.push(Publish {
                     address: table.address.as_ref().map(|address| address.value),
                     port: port.value,
@@ -274,6 +281,7 @@ fn publish(raw: &RawService, low: &mut Lowering<'_>) -> Vec<Publish> {
             }
         }
     }
+    point_items(&join(place, "publish"), written.into_iter(), low);
     all
 }
 
@@ -318,7 +326,7 @@ fn health(raw: &RawHealth, service: &str, ports: &[ServicePort], low: &mut Lower
                 } else {
                     format!("its ports are: {}", names.join(", "))
                 };
-                low.found.push(
+                low.report(
                     Problem::new("config::health", at, message).help(help).because(join(service, "ports")),
                 );
             }
@@ -351,12 +359,12 @@ fn health(raw: &RawHealth, service: &str, ports: &[ServicePort], low: &mut Lower
         probes.push((&command.place, Some(Probe::Command { command: command.value.clone() })));
     }
     match probes.as_slice() {
-        [] => low.found.push(
+        [] => low.report(
             Problem::new("config::health", &place, "the health check asks nothing")
                 .help("say one of: tcp = 5432, http = { port = 80, path = \"/\" }, command = \"…\""),
         ),
         [_] => {}
-        [_, (second, _), ..] => low.found.push(
+        [_, (second, _), ..] => low.report(
             Problem::new("config::health", *second, "the health check asks two things")
                 .help("keep one of tcp, http and command; a command may ask several things"),
         ),
@@ -394,7 +402,7 @@ fn mounts(raw: &RawService, low: &mut Lowering<'_>) -> (Vec<MountSpec>, Vec<Stri
                 _ => {
                     let message = format!("`{}` is not source:target", shown(text));
                     let problem = Problem::new("config::mount", &entry.place, message);
-                    low.found.push(problem.help("write it as \"/data:/var/db\" or \"/data:/var/db:ro\""));
+                    low.report(problem.help("write it as \"/data:/var/db\" or \"/data:/var/db:ro\""));
                     continue;
                 }
             },

@@ -85,7 +85,7 @@ table! {
         #[schemars(required)]
         template: String,
         /// How many instances are wanted. Default: 1.
-        replicas: u32,
+        replicas: u16,
         /// The networks of every instance; the first has the default route. Default: none.
         networks: Vec<At<NetworkEntry>>,
         /// How addresses are chosen on the networks that do not say it themselves. Default: "auto".

@@ -29,7 +29,8 @@ pub(super) fn check(spec: &FabricSpec, network: &NetworkSpec, place: &str, found
     words::object_name("network", &network.name, place, 15, found);
     if network.ipv4.is_none() && network.ipv6.is_none() {
         let problem = Problem::new("config::prefix", place, format!("network `{name}` has no addresses"));
-        found.push(problem.help("add ipv4 = \"10.77.0.0/24\", ipv6 = \"fd77:7::/64\" or both"));
+        let problem = problem.help("add ipv4 = \"10.77.0.0/24\", ipv6 = \"fd77:7::/64\" or both").alone();
+        found.push(problem.because(join(place, "ipv4")).because(join(place, "ipv6")));
     }
     if let Some(net) = network.ipv4 {
         prefix(net.into(), 8, 29, &join(place, "ipv4"), found);
