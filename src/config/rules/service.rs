@@ -45,6 +45,14 @@ pub(super) fn check(spec: &FabricSpec, service: &ServiceSpec, place: &str, found
         found.push(Problem::new("config::restart", join(&restart_place, "backoff"), message));
     }
     instance::check(&service.instance, place, found);
+    // A template of the file has its name checked there; a spec sent to the API may name any.
+    let template = &service.instance.template.name;
+    if !spec.templates.contains_key(template) {
+        let place = join(place, "template");
+        let mut wrong = Vec::new();
+        words::object_name("template", template, &place, 63, &mut wrong);
+        found.extend(wrong.into_iter().map(|problem| problem.because(&place)));
+    }
     runs_something(service, place, found);
 }
 
