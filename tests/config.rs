@@ -224,11 +224,16 @@ fn fstab_files_are_read_once_and_beside_the_configuration() {
 fn a_spec_sent_by_anyone_is_judged_by_the_rules_of_a_file() {
     use config::spec::*;
     type Change = fn(&mut FabricSpec);
-    let cases: [(&str, Change); 14] = [
+    let cases: [(&str, Change); 15] = [
         ("name", |spec| spec.name = "x\" pass all".into()),
         ("domain", |spec| spec.domain = "shop.internal\nserver=evil".into()),
         ("networks.shop", |spec| with_net(spec, |net| net.name = "other".into())),
         ("networks.shop.uplink", |spec| with_net(spec, |net| net.uplink = Some("em0 } pass".into()))),
+        ("networks.a.peers", |spec| {
+            let mut other = spec.networks["shop"].clone();
+            (other.name, other.peers, other.isolated) = ("a".into(), vec!["shop".into()], true);
+            spec.networks.insert("a".into(), other);
+        }),
         ("networks.shop.gateway", |spec| with_net(spec, |net| net.gateway4 = None)),
         ("services.api.networks.0", |spec| {
             with_api(spec, |api| api.instance.links[0].network = "gone".into())

@@ -180,6 +180,12 @@ fn peers(spec: &FabricSpec, network: &NetworkSpec, place: &str, found: &mut Vec<
                         .because(join("networks", peer)),
                 );
             }
+            // A file says it on one side and lowering on both; a spec sent to the API might not.
+            Some(other) if !other.peers.contains(&network.name) => {
+                found.push(wrong(format!(
+                    "network `{name}` has `{shown}` as a peer, and `{shown}` not `{name}`"
+                )));
+            }
             // Said once, at the first of the two.
             Some(other) if !network.isolated && !other.isolated && network.name < other.name => found.push(
                 wrong(format!(
