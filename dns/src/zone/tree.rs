@@ -4,8 +4,6 @@
 //! empty non-terminals of RFC 8020, which answer NODATA and not NXDOMAIN. Each node counts its children, so
 //! adding or removing a record touches the name and as many ancestors as appear or vanish with it.
 
-use std::sync::Arc;
-
 use foldhash::fast::FixedState;
 use rpds::HashTrieMapSync;
 
@@ -22,7 +20,7 @@ pub(crate) struct Node {
     children: u32,
     pinned: bool,
     /// By type; a handful at most.
-    sets: Vec<(u16, Arc<RrSet>)>,
+    sets: Vec<(u16, RrSet)>,
 }
 
 impl Node {
@@ -31,11 +29,11 @@ impl Node {
     }
 
     pub(crate) fn set(&self, rtype: u16) -> Option<&RrSet> {
-        self.sets.iter().find(|s| s.0 == rtype).map(|s| &*s.1)
+        self.sets.iter().find(|s| s.0 == rtype).map(|s| &s.1)
     }
 
     pub(crate) fn sets(&self) -> impl Iterator<Item = (u16, &RrSet)> {
-        self.sets.iter().map(|s| (s.0, &*s.1))
+        self.sets.iter().map(|s| (s.0, &s.1))
     }
 
     fn is_needed(&self) -> bool {
@@ -94,12 +92,8 @@ impl Tree {
     pub(crate) fn insert(&mut self, name: &Name, rtype: u16, key: u64, record: &[u8]) {
         let Some(node) = self.ensure(name) else { return };
         match node.sets.iter_mut().find(|s| s.0 == rtype) {
-            Some((_, set)) => Arc::make_mut(set).insert(key, record),
-            None => {
-                let mut set = RrSet::new();
-                set.insert(key, record);
-                node.sets.push((rtype, Arc::new(set)));
-            }
+            Some((_, set)) => set.insert(key, record),
+            None => node.sets.push((rtype, RrSet::new(key, record))),
         }
     }
 
@@ -107,7 +101,7 @@ impl Tree {
     pub(crate) fn remove(&mut self, name: &Name, rtype: u16, key: u64) {
         let Some(node) = self.nodes.get_mut(name.wire()) else { return };
         let Some(at) = node.sets.iter().position(|s| s.0 == rtype) else { return };
-        let set = Arc::make_mut(&mut node.sets[at].1);
+        let set = &mut node.sets[at].1;
         set.remove(key);
         if set.len() == 0 {
             node.sets.remove(at);
