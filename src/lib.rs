@@ -3,6 +3,11 @@
 //! Dependencies point one way: cli → daemon → lifecycle → (fabric, firewall, templates, config) → host. See `docs/internals`.
 
 pub mod config;
+pub mod daemon;
+pub mod fabric;
 pub mod firewall;
 pub mod host;
 pub mod ids;
+pub mod keeper;
+pub mod lifecycle;
+pub mod store;

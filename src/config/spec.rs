@@ -23,6 +23,9 @@ pub struct FabricSpec {
     pub forward: Vec<IpAddr>,
     /// The networks by name.
     pub networks: BTreeMap<String, NetworkSpec>,
+    /// What an instance of each template is without a service: what `warren run TEMPLATE` makes. No links, no command.
+    #[serde(default)]
+    pub templates: BTreeMap<String, InstanceSpec>,
     /// The services by name.
     pub services: BTreeMap<String, ServiceSpec>,
 }
@@ -50,7 +53,7 @@ pub struct NetworkSpec {
     pub mtu: u16,
     /// Whether packets to and from other networks of Warren are dropped.
     pub isolated: bool,
-    /// The names of isolated networks that may talk with this one nevertheless.
+    /// The networks that may talk with this one although it or they are isolated. Always on both sides, sorted.
     pub peers: Vec<String>,
     /// A real interface bridged into the network.
     pub uplink: Option<String>,
@@ -200,6 +203,9 @@ pub struct InstanceSpec {
     pub env: BTreeMap<String, String>,
     /// Mounts of the user's, in order.
     pub mounts: Vec<MountSpec>,
+    /// `zfs.dataset`: datasets delegated to the jail, in order.
+    #[serde(default)]
+    pub datasets: Vec<String>,
     /// The hooks, each a list run in order.
     pub hooks: Hooks,
     /// Parameters for the kernel, by their jail(8) names, in order: `allow.raw_sockets`, `children.max`.
@@ -218,7 +224,7 @@ pub struct InstanceSpec {
     pub system_jail_user: bool,
     /// `exec.system_user`: who runs the hooks on the host.
     pub system_user: Option<String>,
-    /// `exec.clean`.
+    /// `exec.clean`: commands get an environment of their own, not the daemon's.
     pub clean_env: bool,
     /// `exec.fib`.
     pub fib: Option<u32>,
@@ -293,7 +299,8 @@ pub enum AddressMode {
     Dhcp,
     /// These, one per replica in order.
     Fixed {
-        /// IPv4 and IPv6 mixed.
+        /// IPv4 and IPv6 mixed: the n-th of each family belongs to the n-th replica. There are at least as many of a
+        /// family as replicas, or none; then that family's address comes from the pool.
         addresses: Vec<IpAddr>,
     },
 }

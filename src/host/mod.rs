@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub mod op;
+pub mod sim;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};
 
@@ -33,6 +34,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// What became of a job, as far as the keeper knows. After a crash of the daemon this tells whether a hook ran.
     fn job(&self, id: &str) -> Result<JobState, Failure>;
+
+    /// The jobs that ended and are not forgotten yet.
+    fn ended_jobs(&self) -> Result<Vec<String>, Failure>;
 
     /// Forgets a job that has ended, after its end has been written down.
     fn forget_job(&self, id: &str) -> Result<(), Failure>;

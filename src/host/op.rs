@@ -87,6 +87,11 @@ pub enum Op {
         /// The jail's name.
         jail: String,
     },
+    /// Counts the processes of a jail ([`Reply::Processes`]). Fails if there is no such jail.
+    JailCount {
+        /// The jail's name.
+        jail: String,
+    },
     /// Delegates a dataset to a jail (`zfs jail`). A failure is reported but not an error, as in jail(8).
     DatasetJail {
         /// The jail's name.
@@ -390,6 +395,11 @@ pub enum Reply {
     Node {
         /// The id behind `[id]:`.
         node: u32,
+    },
+    /// How many processes there are.
+    Processes {
+        /// The number.
+        count: usize,
     },
     /// Which of the addresses were added; the others had been there before and are not ours to remove.
     Aliases {

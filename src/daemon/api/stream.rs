@@ -1,0 +1,166 @@
+//! Answers that go on: events, and the log of an instance. Both are NDJSON; events can be resumed after a cursor.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Api, Reader, Rejected};
+use crate::keeper::logs;
+use crate::store::db::Event;
+
+/// How many events are read from the store at once.
+const PAGE: usize = 500;
+/// How often a log that is followed is looked at.
+const LOG_POLL: Duration = Duration::from_millis(100);
+
+fn ndjson(lines: mpsc::Receiver<Bytes>) -> Response {
+    let body =
+        Body::from_stream(tokio_stream::StreamExt::map(ReceiverStream::new(lines), Ok::<_, Infallible>));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+fn line(event: &impl serde::Serialize) -> Bytes {
+    let mut text = serde_json::to_vec(event).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+#[derive(Deserialize)]
+pub(super) struct EventsQuery {
+    /// Events after this cursor.
+    #[serde(default)]
+    since: i64,
+    /// Go on with what comes.
+    #[serde(default)]
+    follow: bool,
+}
+
+#[utoipa::path(get, path = "/v1/events", params(
+    ("since" = i64, Query, description = "events after this cursor"), ("follow" = bool, Query, description = "go on with what comes")),
+    responses((status = 200, description = "one event a line: cursor, at, kind, …")))]
+pub(super) async fn events(
+    _: Reader,
+    State(api): State<Api>,
+    Query(query): Query<EventsQuery>,
+) -> Result<Response, Rejected> {
+    let mut followed = api.handle.follow();
+    let (sender, lines) = mpsc::channel(256);
+    tokio::spawn(async move {
+        let mut cursor = query.since;
+        loop {
+            // First what the store has, page by page; then what is told; and the store again when the telling was too fast.
+            loop {
+                let page = api.handle.query(move |_, store| store.events_after(cursor, PAGE)).await;
+                let Ok(Ok(page)) = page else { return };
+                let full = page.len() == PAGE;
+                for event in page {
+                    cursor = event.cursor;
+                    if sender.send(line(&event)).await.is_err() {
+                        return;
+                    }
+                }
+                if !full {
+                    break;
+                }
+            }
+            if !query.follow {
+                return;
+            }
+            loop {
+                let told: std::sync::Arc<Event> = tokio::select! {
+                    told = followed.recv() => match told {
+                        Ok(told) => told,
+                        Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return,
+                    },
+                    () = sender.closed() => return,
+                };
+                if told.cursor > cursor {
+                    cursor = told.cursor;
+                    if sender.send(line(&*told)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    Ok(ndjson(lines))
+}
+
+#[derive(Deserialize)]
+pub(super) struct LogsQuery {
+    /// Go on with what comes, until the instance is gone.
+    #[serde(default)]
+    follow: bool,
+    /// Only so many of the last lines.
+    lines: Option<usize>,
+}
+
+#[utoipa::path(get, path = "/v1/instances/{name}/logs", params(
+    ("follow" = bool, Query, description = "go on with what comes"), ("lines" = usize, Query, description = "only the last lines")),
+    responses((status = 200, description = "one line of the log a line: at, job, stream, line"), (status = 404, body = super::view::Problem)))]
+pub(super) async fn logs(
+    _: Reader,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Rejected> {
+    // The log outlives its instance.
+    let log = match api.resolve(name.clone()).await {
+        Ok(id) => id.to_string(),
+        Err(rejected) => {
+            let id = name.rsplit_once('-').map_or(name.as_str(), |(_, id)| id);
+            match id.parse::<crate::ids::Id>() {
+                Ok(id)
+                    if logs::tail(&api.state_dir, id.as_str(), 1)
+                        .is_ok_and(|(lines, _)| !lines.is_empty()) =>
+                {
+                    id.to_string()
+                }
+                _ => return Err(rejected),
+            }
+        }
+    };
+    let (sender, lines) = mpsc::channel(256);
+    tokio::spawn(async move {
+        let mut place = logs::Position::default();
+        let mut last = query.lines;
+        loop {
+            // Asked before the read, so that what was written before the end is read after it.
+            let id = log.parse::<crate::ids::Id>().ok();
+            let gone =
+                api.handle.query(move |e, _| id.is_none_or(|id| !e.state.instances.contains_key(&id))).await;
+            let found = match last.take() {
+                Some(count) => logs::tail(&api.state_dir, &log, count),
+                None => logs::read(&api.state_dir, &log, place),
+            };
+            let Ok((entries, next)) = found else { return };
+            let more = next != place;
+            place = next;
+            for entry in entries {
+                if sender.send(line(&entry)).await.is_err() {
+                    return;
+                }
+            }
+            if !more && (!query.follow || gone.unwrap_or(true)) {
+                return;
+            }
+            if more {
+                continue;
+            }
+            tokio::time::sleep(LOG_POLL).await;
+            if sender.is_closed() {
+                return;
+            }
+        }
+    });
+    Ok(ndjson(lines))
+}

@@ -1,0 +1,426 @@
+//! What the API says and hears, in JSON. The CLI reads the same types.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::config::spec::Publish;
+use crate::lifecycle::engine::Engine;
+use crate::lifecycle::journal::{Mark, Way};
+use crate::store::{InstanceUnit, Stage};
+
+/// The daemon and where it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Info {
+    /// Warren's version.
+    pub version: String,
+    /// The host: `freebsd`, `lab` or `sim`.
+    pub host: String,
+    /// The machine's boot id.
+    pub boot: String,
+    /// The daemon's process id, as it sees itself.
+    pub pid: u32,
+    /// The state directory.
+    pub state_dir: String,
+    /// Rows in the store: none but the boot's when nothing is up.
+    pub rows: u64,
+    /// Whether any operation is under way.
+    pub idle: bool,
+}
+
+/// A fabric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Fabric {
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub domain: String,
+    /// Whether it is on its way out.
+    pub going: bool,
+    /// Its services, by name.
+    pub services: Vec<Service>,
+    /// Its networks, by name.
+    pub networks: Vec<Network>,
+    /// Whether all that is wanted is ready, and nothing else there.
+    pub settled: bool,
+    /// What stands in the way and will not go by itself.
+    pub stuck: Vec<String>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// How many instances are wanted.
+    pub wanted: u32,
+    /// How many of the present revision there are.
+    pub current: usize,
+    /// How many are ready.
+    pub ready: usize,
+    /// How many of an earlier revision there are still.
+    pub outdated: usize,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether no further attempt is made.
+    pub gave_up: bool,
+    /// What the last failure was.
+    pub trouble: Option<String>,
+    /// Its published ports: `8080:80/tcp`.
+    pub publish: Vec<String>,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: crate::ids::Id,
+    /// Its name.
+    pub name: String,
+    /// Its fabric.
+    pub fabric: String,
+    /// `ready`, `starting`, ….
+    pub stage: String,
+    /// Its prefixes.
+    #[schema(value_type = Vec<String>)]
+    pub prefixes: Vec<IpNet>,
+    /// The host's addresses on it.
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// Its bridge's node.
+    pub bridge: String,
+    /// Its anchor.
+    pub anchor: String,
+    /// Instances linked to it.
+    pub links: usize,
+    /// Addresses given and still free: `3 of 252`.
+    pub used: String,
+    /// Whether it is isolated.
+    pub isolated: bool,
+    /// What a stop could not finish.
+    pub left: Vec<String>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: crate::ids::Id,
+    /// How people call it: `api-k3f9q2ab`.
+    pub name: String,
+    /// Its fabric.
+    pub fabric: String,
+    /// Its service.
+    pub service: String,
+    /// `planned`, `starting`, `running`, `ready`, `stopping` or `failed`.
+    pub stage: String,
+    /// Its addresses.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Its own name in DNS.
+    pub dns: String,
+    /// Its jail.
+    pub jail: String,
+    /// Why it goes or went down.
+    pub why: Option<String>,
+    /// What a stop could not finish.
+    pub left: Vec<String>,
+}
+
+/// Everything about an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Detail {
+    /// The short of it.
+    #[serde(flatten)]
+    pub instance: Instance,
+    /// Its root on the host.
+    pub root: String,
+    /// Its links.
+    pub links: Vec<Link>,
+    /// The spec it was started from, which its stop will use.
+    pub spec: Value,
+    /// Its steps so far, in the order of the plan.
+    pub steps: Vec<DoneStep>,
+}
+
+/// A link of an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// The network.
+    pub network: String,
+    /// The bridge's hook.
+    pub hook: String,
+    /// The hardware address.
+    pub mac: String,
+    /// The addresses.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNet>,
+    /// Whether a DHCP client inside sets them.
+    pub dhcp: bool,
+}
+
+/// A step and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DoneStep {
+    /// The step.
+    pub key: String,
+    /// `began`, `done`, or what it failed with.
+    pub state: String,
+}
+
+/// An address given out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// The network.
+    pub network: String,
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The hardware address.
+    pub mac: Option<String>,
+    /// Who has it.
+    pub owner: String,
+    /// `static`, or the state of the DHCP lease.
+    pub state: String,
+    /// Until when, milliseconds since the epoch, for a DHCP lease.
+    pub until: Option<u64>,
+}
+
+/// A request for another number of instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Scale {
+    /// How many.
+    pub replicas: u32,
+}
+
+/// A request for one instance that is not a replica.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    /// The fabric whose networks and names it uses.
+    pub fabric: String,
+    /// The name it goes by.
+    pub name: String,
+    /// What it is.
+    #[schema(value_type = Object)]
+    pub spec: crate::config::spec::InstanceSpec,
+}
+
+/// A request to try again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Repair {
+    /// One unit; none: all.
+    #[schema(value_type = Option<String>)]
+    pub unit: Option<crate::ids::Id>,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `not-found`, `conflict`, `invalid`, `forbidden`, `failed`.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+}
+
+/// A published port as people write it.
+#[must_use]
+pub fn publish_text(publish: &Publish) -> String {
+    let address = publish.address.map(|a| format!("{a}:")).unwrap_or_default();
+    format!("{address}{}:{}/{}", publish.port, publish.target, publish.proto.as_str())
+}
+
+/// What is seen of an instance.
+#[must_use]
+pub fn instance(engine: &Engine, unit: &InstanceUnit) -> Instance {
+    let given = &unit.given;
+    let domain = engine.state.fabrics.get(&given.fabric).map_or(&given.domain, |f| &f.spec.domain);
+    Instance {
+        id: given.id,
+        name: format!("{}-{}", given.service, given.id),
+        fabric: given.fabric.clone(),
+        service: given.service.clone(),
+        stage: unit.unit.stage.as_str().to_owned(),
+        addresses: given.addresses(),
+        dns: format!("{}.{}.{domain}", given.id, given.service),
+        jail: given.id.jail(),
+        why: unit.unit.why.as_ref().filter(|_| !unit.unit.stage.is_wanted()).map(|w| w.text.clone()),
+        left: left(&unit.unit.left),
+    }
+}
+
+fn left(left: &[crate::lifecycle::journal::Left]) -> Vec<String> {
+    let line = |one: &crate::lifecycle::journal::Left| match &one.failure {
+        Some(failure) => format!("{}: {failure}", one.key),
+        None => format!("{}: waits for the above", one.key),
+    };
+    left.iter().map(line).collect()
+}
+
+/// Everything about an instance.
+#[must_use]
+pub fn detail(engine: &Engine, unit: &InstanceUnit) -> Detail {
+    let state = |way, key: &str| match unit.unit.journal.get(way, key)? {
+        Mark::Began => Some("began".to_owned()),
+        Mark::Done(_) => Some("done".to_owned()),
+        Mark::Failed(failure) => Some(format!("failed: {failure}")),
+    };
+    let plan = &unit.unit.plan;
+    let up = plan.up.iter().chain(&plan.join).map(|s| (Way::Up, &s.key));
+    let down = plan.down.iter().map(|u| (Way::Down, &u.key));
+    let steps =
+        up.chain(down).filter_map(|(way, key)| Some(DoneStep { key: key.clone(), state: state(way, key)? }));
+    let links = unit.given.links.iter().map(|link| Link {
+        network: engine
+            .state
+            .networks
+            .get(&link.network)
+            .map_or_else(|| link.network.to_string(), |n| n.spec.name.clone()),
+        hook: format!("link{}", link.number),
+        mac: warren_dhcp::Mac(link.mac).to_string(),
+        addresses: link.addresses.clone(),
+        dhcp: link.dhcp,
+    });
+    Detail {
+        instance: instance(engine, unit),
+        root: unit.given.root(&unit.spec).display().to_string(),
+        links: links.collect(),
+        spec: serde_json::to_value(&*unit.spec).unwrap_or(Value::Null),
+        steps: steps.collect(),
+    }
+}
+
+/// What is seen of the networks of a fabric, or of all.
+#[must_use]
+pub fn networks(engine: &Engine, fabric: Option<&str>) -> Vec<Network> {
+    let state = &engine.state;
+    let of = state.networks.values().filter(|n| fabric.is_none_or(|f| f == n.given.fabric));
+    let mut networks: Vec<Network> = of
+        .map(|n| {
+            let id = n.given.id;
+            let usage = state.ipam.usage(id.as_str());
+            let used = usage.0.or(usage.1).map_or_else(String::new, |u| format!("{} of {}", u.used, u.size));
+            Network {
+                id,
+                name: n.spec.name.clone(),
+                fabric: n.given.fabric.clone(),
+                stage: n.unit.stage.as_str().to_owned(),
+                prefixes: crate::fabric::prefixes(&n.spec),
+                gateways: crate::lifecycle::network::gateways(&n.spec),
+                bridge: id.bridge(),
+                anchor: n.given.anchor(),
+                links: n.links.len(),
+                used,
+                isolated: n.spec.isolated,
+                left: left(&n.unit.left),
+            }
+        })
+        .collect();
+    networks.sort_by(|a, b| (&a.fabric, &a.name).cmp(&(&b.fabric, &b.name)));
+    networks
+}
+
+/// What is seen of a fabric.
+#[must_use]
+pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
+    let state = &engine.state;
+    let fabric = state.fabrics.get(name)?;
+    let mut settled = !fabric.dropped;
+    let mut stuck = Vec::new();
+    let mut services = Vec::new();
+    for (name, service) in &fabric.services {
+        let spec = fabric.spec.services.get(name);
+        let wanted = spec.map_or(0, |s| s.replicas);
+        let complete = service.current.len() == wanted as usize
+            && service.current.is_subset(&service.ready)
+            && service.outdated.is_empty();
+        settled &= complete;
+        if service.halted && !complete {
+            stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));
+        }
+        services.push(Service {
+            name: name.clone(),
+            wanted,
+            current: service.current.len(),
+            ready: service.ready.len(),
+            outdated: service.outdated.len(),
+            failures: service.failures,
+            gave_up: service.halted,
+            trouble: service.trouble.clone(),
+            publish: spec.map_or_else(Vec::new, |s| s.publish.iter().map(publish_text).collect()),
+        });
+        for id in &service.instances {
+            let Some(unit) = state.instances.get(id) else { continue };
+            match unit.unit.stage {
+                Stage::Failed => {
+                    let text = left(&unit.unit.left).join("; ");
+                    stuck.push(format!("{name}-{id} could not be taken down whole: {text}"));
+                }
+                _ if unit.refused && fabric.dropped => {
+                    stuck.push(format!(
+                        "{name}-{id} refused to stop: a stop hook failed and on_stop_failure is \"abort\""
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    let networks = networks(engine, Some(name));
+    for network in &networks {
+        settled &= network.stage == Stage::Ready.as_str();
+        if network.stage == Stage::Failed.as_str() {
+            stuck.push(format!(
+                "network {} could not be taken down whole: {}",
+                network.name,
+                network.left.join("; ")
+            ));
+        }
+    }
+    stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
+    settled &= networks.len() == fabric.spec.networks.len();
+    Some(Fabric {
+        name: fabric.spec.name.clone(),
+        domain: fabric.spec.domain.clone(),
+        going: fabric.dropped,
+        services,
+        networks,
+        settled,
+        stuck,
+    })
+}
+
+/// All addresses given out.
+#[must_use]
+pub fn leases(engine: &Engine) -> Vec<LeaseView> {
+    let state = &engine.state;
+    let mut rows = Vec::new();
+    for network in state.networks.values() {
+        for (owner, books) in state.ipam.assignments(network.given.id.as_str()) {
+            let id = owner.as_str().parse::<crate::ids::Id>().ok();
+            let unit = id.and_then(|id| state.instances.get(&id));
+            let name =
+                unit.map_or_else(|| owner.to_string(), |u| format!("{}-{}", u.given.service, u.given.id));
+            for address in books.v4.into_iter().chain(books.v6) {
+                let lease = match address {
+                    IpAddr::V4(v4) => network.leases.at(v4),
+                    IpAddr::V6(_) => None,
+                };
+                rows.push(LeaseView {
+                    network: network.spec.name.clone(),
+                    address,
+                    mac: books.mac.map(|m| m.to_string()),
+                    owner: name.clone(),
+                    state: lease
+                        .map_or_else(|| "static".to_owned(), |l| format!("{:?}", l.state).to_lowercase()),
+                    until: lease.map(|l| l.expiry),
+                });
+            }
+        }
+    }
+    rows.sort_by_key(|r| r.address);
+    rows
+}

@@ -1,0 +1,431 @@
+//! Runs the engine: one thread that takes events in, commits, and hands effects to a pool.
+//!
+//! Events that arrive while a commit is under way share the next one, so that many instances cost few syncs. No lock is
+//! held across an effect: the engine belongs to its thread, and everybody else sends it messages.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
+use crate::ids::Id;
+use crate::lifecycle::engine::{
+    Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
+};
+use crate::store::db::{Event as Told, StoreError};
+use crate::store::{State, Store};
+
+/// How many events share one commit at most.
+const BATCH: usize = 512;
+/// How often a job that is waited for is looked at.
+const JOB_POLL: Duration = Duration::from_millis(50);
+/// How long after a commit that failed the next attempt is made: a full disk may be emptied.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+
+/// What serves names and leases; the driver tells it of every change.
+pub trait Runtime: Send {
+    /// The zone changes. `state` is the fold the change came from.
+    fn name(&mut self, change: NameChange, state: &State);
+    /// A client of a network's DHCP server appears, changes or goes.
+    fn reserve(&mut self, network: Id, mac: crate::host::Mac, client: Option<Client>);
+    /// A lease is on disk: its acknowledgement may go out.
+    fn acknowledge(&mut self, network: Id, token: u64);
+    /// A network is up: serve it.
+    fn serve(&mut self, network: Id, state: &State);
+    /// A network goes down: serve it no longer.
+    fn unserve(&mut self, network: Id);
+}
+
+/// A question about the present.
+type Query = Box<dyn FnOnce(&Engine, &Store) + Send>;
+
+enum Message {
+    Event(Event),
+    Ask(Command, oneshot::Sender<Result<Value, Refusal>>),
+    Query(Query),
+    End,
+}
+
+/// How everybody else speaks with the engine.
+#[derive(Clone)]
+pub struct Handle {
+    messages: Sender<Message>,
+    told: broadcast::Sender<Arc<Told>>,
+    exits: broadcast::Sender<Exit>,
+    host: Arc<dyn Host>,
+}
+
+/// The engine's thread is gone: the daemon is ending.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the daemon is ending")]
+pub struct Ending;
+
+impl Handle {
+    /// Asks for something. The answer comes after it is on disk.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn ask(&self, command: Command) -> Result<Result<Value, Refusal>, Ending> {
+        let (sender, receiver) = oneshot::channel();
+        self.messages.send(Message::Ask(command, sender)).map_err(|_| Ending)?;
+        receiver.await.map_err(|_| Ending)
+    }
+
+    /// Looks at the present. Everything it sees is committed.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Engine, &Store) -> T + Send + 'static,
+    ) -> Result<T, Ending> {
+        let (sender, receiver) = oneshot::channel();
+        let query = move |engine: &Engine, store: &Store| drop(sender.send(look(engine, store)));
+        self.messages.send(Message::Query(Box::new(query))).map_err(|_| Ending)?;
+        receiver.await.map_err(|_| Ending)
+    }
+
+    /// Tells the engine of something that happened.
+    pub fn tell(&self, event: Event) {
+        // With the engine gone nobody needs to know.
+        let _ = self.messages.send(Message::Event(event));
+    }
+
+    /// Follows the events from now on.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
+        self.told.subscribe()
+    }
+
+    /// Follows the ends of spawned jobs from now on.
+    #[must_use]
+    pub fn exits(&self) -> broadcast::Receiver<Exit> {
+        self.exits.subscribe()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn host(&self) -> Arc<dyn Host> {
+        Arc::clone(&self.host)
+    }
+
+    /// Ends the engine's thread. What runs goes on running.
+    pub fn end(&self) {
+        let _ = self.messages.send(Message::End);
+    }
+}
+
+/// Milliseconds since the epoch.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the one place where the time of day comes in")]
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A random number: the one place where chance comes in.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| now().wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Everything the engine's thread owns.
+pub struct Driver {
+    engine: Engine,
+    store: Store,
+    runtime: Box<dyn Runtime>,
+    receiver: Receiver<Message>,
+    handle: Handle,
+    answers: HashMap<u64, oneshot::Sender<Result<Value, Refusal>>>,
+    last_token: u64,
+    gates: Gates,
+    pool: Pool,
+    wake: Option<u64>,
+}
+
+/// Hooks that wait until their process is written down.
+type Gates = Arc<Mutex<HashMap<Ticket, Sender<()>>>>;
+
+impl Driver {
+    /// A driver for what the store holds, and the handle to speak with it. `runtime` gets the handle to tell of leases.
+    pub fn new(
+        store: Store,
+        state: State,
+        host: Arc<dyn Host>,
+        settings: Settings,
+        runtime: impl FnOnce(&Handle) -> Box<dyn Runtime>,
+    ) -> (Self, Handle) {
+        let (messages, receiver) = channel();
+        let (told, _) = broadcast::channel(4096);
+        let (exits, _) = broadcast::channel(1024);
+        let handle = Handle { messages, told, exits, host };
+        let driver = Self {
+            engine: Engine::new(state, settings),
+            store,
+            runtime: runtime(&handle),
+            receiver,
+            handle: handle.clone(),
+            answers: HashMap::new(),
+            last_token: 0,
+            gates: Gates::default(),
+            pool: Pool::default(),
+            wake: None,
+        };
+        (driver, handle)
+    }
+
+    /// Takes up what was left, then runs until [`Handle::end`].
+    pub fn run(mut self) {
+        let host = self.handle.host();
+        let mut out = self.engine.recover(&host.boot_id(), now(), random());
+        match host.ended_jobs() {
+            Ok(jobs) => merge(&mut out, self.engine.handle(Event::Remembered(jobs), now(), random())),
+            Err(failure) => tracing::warn!(%failure, "the keeper could not be asked for ended jobs"),
+        }
+        self.carry_out(out);
+        self.listen_for_exits();
+        while self.turn() {}
+    }
+
+    fn listen_for_exits(&self) {
+        let (exits, handle): (Receiver<Exit>, Handle) = (self.handle.host.exits(), self.handle.clone());
+        std::thread::spawn(move || {
+            for exit in exits {
+                let _ = handle.exits.send(exit.clone());
+                handle.tell(Event::Exited(exit));
+            }
+        });
+    }
+
+    /// One round: what has arrived, one commit, the effects. False when the end was asked for.
+    fn turn(&mut self) -> bool {
+        let first = match self.wake {
+            Some(at) => match self.receiver.recv_timeout(Duration::from_millis(at.saturating_sub(now()))) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => Message::Event(Event::Tick),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            },
+            None => match self.receiver.recv() {
+                Ok(message) => message,
+                Err(_) => return false,
+            },
+        };
+        let mut out = Output::default();
+        let mut next = Some(first);
+        let mut taken = 0;
+        let mut query = None;
+        while let Some(message) = next.take() {
+            match message {
+                Message::Event(event) => merge(&mut out, self.engine.handle(event, now(), random())),
+                Message::Ask(command, answer) => {
+                    self.last_token += 1;
+                    self.answers.insert(self.last_token, answer);
+                    let ask = Event::Ask(self.last_token, command);
+                    merge(&mut out, self.engine.handle(ask, now(), random()));
+                }
+                // Sees what is committed, so the commit comes first.
+                Message::Query(look) => {
+                    query = Some(look);
+                    break;
+                }
+                Message::End => {
+                    self.carry_out(out);
+                    return false;
+                }
+            }
+            taken += 1;
+            if taken < BATCH {
+                next = self.receiver.try_recv().ok();
+            }
+        }
+        if taken > 0 {
+            self.carry_out(out);
+        }
+        if let Some(look) = query {
+            look(&self.engine, &self.store);
+        }
+        true
+    }
+
+    /// Commits, and has the effects after.
+    fn carry_out(&mut self, out: Output) {
+        self.wake = out.wake;
+        for told in self.commit(&out) {
+            // Nobody following is no error.
+            let _ = self.handle.told.send(Arc::new(told));
+        }
+        for effect in out.effects {
+            self.effect(effect);
+        }
+    }
+
+    fn commit(&mut self, out: &Output) -> Vec<Told> {
+        if out.records.is_empty() && out.events.is_empty() {
+            return Vec::new();
+        }
+        loop {
+            match self.store.commit(now(), &out.records, &out.events, out.sync) {
+                Ok(told) => return told,
+                // Nothing may be done that is not written down, so nothing is done until it can be.
+                Err(error @ StoreError::Sqlite { .. }) => {
+                    tracing::error!(%error, "the store cannot be written; everything waits until it can");
+                    std::thread::sleep(COMMIT_RETRY);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the store cannot be written");
+                    std::thread::sleep(COMMIT_RETRY);
+                }
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Perform(ticket, op) => self.perform(ticket, op),
+            Effect::AskJob { ticket, job, wait } => self.ask_job(ticket, job, wait),
+            Effect::ForgetJob(job) => {
+                let host = self.handle.host();
+                self.pool.run(move || {
+                    if let Err(failure) = host.forget_job(&job) {
+                        tracing::debug!(%failure, job, "the keeper did not forget a job");
+                    }
+                });
+            }
+            Effect::Release(ticket) => {
+                let gate = lock(&self.gates).remove(&ticket);
+                if let Some(gate) = gate {
+                    let _ = gate.send(());
+                }
+            }
+            Effect::Answer(token, answer) => {
+                if let Some(asker) = self.answers.remove(&token) {
+                    let _ = asker.send(answer);
+                }
+            }
+            Effect::Name(change) => self.runtime.name(change, &self.engine.state),
+            Effect::Reserve { network, mac, client } => self.runtime.reserve(network, mac, client),
+            Effect::Acknowledge { network, token } => self.runtime.acknowledge(network, token),
+            Effect::Serve(network) => self.runtime.serve(network, &self.engine.state),
+            Effect::Unserve(network) => self.runtime.unserve(network),
+        }
+    }
+
+    fn perform(&mut self, ticket: Ticket, op: Op) {
+        let (handle, gates) = (self.handle.clone(), Arc::clone(&self.gates));
+        self.pool.run(move || {
+            let witness = Writer { ticket, handle: &handle, gates };
+            let performed =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.host.perform(&op, &witness)));
+            let result: Result<Reply, Failure> = performed.unwrap_or_else(|_| {
+                Err(Failure::new("Warren itself failed here; the daemon's log says where")
+                    .hint("please report it"))
+            });
+            tracing::debug!(ticket, ?op, ?result, "performed");
+            handle.tell(Event::Done(ticket, result));
+        });
+    }
+
+    fn ask_job(&mut self, ticket: Ticket, job: String, wait: bool) {
+        let handle = self.handle.clone();
+        self.pool.run(move || {
+            loop {
+                match handle.host.job(&job) {
+                    Ok(JobState::Running(_)) if wait => std::thread::sleep(JOB_POLL),
+                    Ok(state) => return handle.tell(Event::Job(ticket, state)),
+                    Err(failure) => return handle.tell(Event::Done(ticket, Err(failure))),
+                }
+            }
+        });
+    }
+}
+
+fn merge(into: &mut Output, out: Output) {
+    into.records.extend(out.records);
+    into.events.extend(out.events);
+    into.sync |= out.sync;
+    into.effects.extend(out.effects);
+    into.wake = out.wake;
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind the lock is a map whose every state is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a hook's process down before it may exec.
+struct Writer<'a> {
+    ticket: Ticket,
+    handle: &'a Handle,
+    gates: Gates,
+}
+
+impl Witness for Writer<'_> {
+    fn started(&self, job: &str, process: Process) -> Result<(), Failure> {
+        let (open, wait) = channel();
+        lock(&self.gates).insert(self.ticket, open);
+        self.handle.tell(Event::Started { ticket: self.ticket, job: job.to_owned(), process });
+        wait.recv().map_err(|_| Failure::new("the daemon is ending"))
+    }
+}
+
+/// Threads that block in the host, kept while there is work. The engine bounds how many operations are under way, so the
+/// pool need not.
+#[derive(Default)]
+struct Pool {
+    shared: Arc<PoolState>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    queue: Mutex<PoolQueue>,
+    work: std::sync::Condvar,
+}
+
+#[derive(Default)]
+struct PoolQueue {
+    tasks: std::collections::VecDeque<Box<dyn FnOnce() + Send>>,
+    idle: usize,
+}
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+impl Pool {
+    fn run(&self, task: impl FnOnce() + Send + 'static) {
+        let mut queue = lock(&self.shared.queue);
+        queue.tasks.push_back(Box::new(task));
+        if queue.idle >= queue.tasks.len() {
+            self.shared.work.notify_one();
+            return;
+        }
+        drop(queue);
+        let shared = Arc::clone(&self.shared);
+        std::thread::spawn(move || shared.work());
+    }
+}
+
+impl PoolState {
+    fn work(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(task) = queue.tasks.pop_front() {
+                drop(queue);
+                task();
+                queue = lock(&self.queue);
+                continue;
+            }
+            queue.idle += 1;
+            let (mut woken, timeout) =
+                self.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+            woken.idle -= 1;
+            if timeout.timed_out() && woken.tasks.is_empty() {
+                return;
+            }
+            queue = woken;
+        }
+    }
+}

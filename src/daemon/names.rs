@@ -1,0 +1,214 @@
+//! Serves DNS: the zones are made from what the engine says, the sockets come from the keeper.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use warren_dns::server::{Limits, Policy, Server};
+use warren_dns::{Change, Host as FixedHost, Instance, Port, Proto, Snapshot, ZoneConfig, ZoneError};
+
+use crate::config::spec::{self, FabricSpec};
+use crate::host::{Failure, Host};
+use crate::ids::Id;
+use crate::lifecycle::engine::NameChange;
+use crate::lifecycle::network::gateways;
+use crate::store::NetworkUnit;
+
+/// Seconds a client may remember an answer: instances come and go.
+const TTL: u32 = 2;
+/// Seconds a client may remember that a name does not exist.
+const NEGATIVE_TTL: u32 = 2;
+
+/// The zones and the server that answers from them.
+pub struct Zones {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    server: Server,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    fabrics: BTreeMap<String, FabricZone>,
+    /// The zone an instance's names are in.
+    instances: HashMap<Id, String>,
+    /// Where a network is served.
+    networks: HashMap<Id, Vec<SocketAddr>>,
+}
+
+struct FabricZone {
+    origin: String,
+    services: Vec<String>,
+    prefixes: Vec<IpNet>,
+    upstreams: Vec<SocketAddr>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new()));
+        let server = Server::new(Arc::clone(&snapshot), Policy::default(), Limits::default());
+        Self { snapshot, server, known: Mutex::default() }
+    }
+}
+
+impl Zones {
+    /// Every record, for `warren dns ls`.
+    #[must_use]
+    pub fn records(&self) -> Value {
+        let records = self.snapshot.load().records(None);
+        let row = |r: &warren_dns::RecordView| json!({ "name": r.name, "type": r.rtype, "ttl": r.ttl, "data": r.data });
+        records.iter().map(row).collect()
+    }
+
+    /// Makes one change. It is visible to the next query when this returns.
+    ///
+    /// # Errors
+    /// When the zone cannot hold it; what was there stays.
+    pub fn change(
+        &self,
+        change: NameChange,
+        fabric: Option<&FabricSpec>,
+        serial: u32,
+    ) -> Result<(), ZoneError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.snapshot.load();
+        let next = match change {
+            NameChange::Zone(name) => match fabric.and_then(|f| zone_config(f, serial).map(|c| (f, c))) {
+                Some((fabric, config)) => known.declare(&now, name, fabric, config)?,
+                None => return Ok(()),
+            },
+            NameChange::DropZone(name) => match known.fabrics.remove(&name) {
+                Some(zone) => now.remove_zone(&zone.origin)?,
+                None => return Ok(()),
+            },
+            NameChange::Publish { id, fabric, service, addresses, ports } => {
+                let Some(zone) = known.fabrics.get(&fabric) else { return Ok(()) };
+                let origin = zone.origin.clone();
+                known.instances.insert(id, origin.clone());
+                now.apply(&origin, &[Change::AddInstance(instance(id, service, &addresses, &ports))])?
+            }
+            NameChange::Withdraw(id) => match known.instances.remove(&id) {
+                Some(origin) => now.apply(&origin, &[Change::RemoveInstance { id: id.to_string() }])?,
+                None => return Ok(()),
+            },
+            NameChange::Ready(id, ready) => match known.instances.get(&id) {
+                Some(origin) => now.apply(origin, &[Change::SetReady { id: id.to_string(), ready }])?,
+                None => return Ok(()),
+            },
+        };
+        self.snapshot.store(Arc::new(next));
+        self.server.set_policy(known.policy());
+        Ok(())
+    }
+
+    /// Answers on a network's gateway addresses, with the sockets left with the keeper. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// When a socket cannot be had.
+    pub fn serve(&self, host: &dyn Host, network: &NetworkUnit) -> Result<(), Failure> {
+        let mut addresses = Vec::new();
+        for gateway in gateways(&network.spec) {
+            for proto in [spec::Proto::Udp, spec::Proto::Tcp] {
+                let socket = host.socket(&network.given.socket(gateway, proto))?;
+                let added = match proto {
+                    spec::Proto::Udp => self.server.add_udp(UdpSocket::from(socket)),
+                    spec::Proto::Tcp => self.server.add_tcp(TcpListener::from(socket)),
+                };
+                let what = format!("DNS on {gateway} over {}", proto.as_str());
+                addresses.push(added.map_err(|e| Failure::os(what, &e))?);
+            }
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.networks.insert(network.given.id, addresses);
+        Ok(())
+    }
+
+    /// Answers on a network no longer.
+    pub fn unserve(&self, network: Id) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in known.networks.remove(&network).into_iter().flatten() {
+            self.server.remove(address);
+        }
+    }
+}
+
+impl Known {
+    fn declare(
+        &mut self,
+        now: &Snapshot,
+        name: String,
+        fabric: &FabricSpec,
+        config: ZoneConfig,
+    ) -> Result<Snapshot, ZoneError> {
+        let origin = config.origin.clone();
+        let services: Vec<String> = fabric.services.keys().cloned().collect();
+        let before = self.fabrics.get(&name);
+        let placed = if before.is_some() { now.reconfigure(config)? } else { now.add_zone(config)? };
+        let gone = before.iter().flat_map(|z| &z.services).filter(|s| !services.contains(s));
+        let changes: Vec<Change> = (gone.map(|s| Change::WithdrawService { service: s.clone() }))
+            .chain(services.iter().map(|s| Change::DeclareService { service: s.clone() }))
+            .collect();
+        let next = placed.apply(&origin, &changes)?;
+        let prefixes = fabric.networks.values().flat_map(crate::fabric::prefixes).collect();
+        let upstreams = fabric.forward.iter().map(|a| SocketAddr::new(*a, 53)).collect();
+        self.fabrics.insert(name, FabricZone { origin, services, prefixes, upstreams });
+        Ok(next)
+    }
+
+    /// Instances may have foreign names forwarded where their fabric says to whom.
+    fn policy(&self) -> Policy {
+        let forwarding = || self.fabrics.values().filter(|z| !z.upstreams.is_empty());
+        let mut upstreams: Vec<SocketAddr> = forwarding().flat_map(|z| z.upstreams.iter().copied()).collect();
+        upstreams.sort_unstable();
+        upstreams.dedup();
+        Policy { forward_for: forwarding().flat_map(|z| z.prefixes.iter().copied()).collect(), upstreams }
+    }
+}
+
+/// The zone of a fabric; none without a network, since nobody could ask.
+fn zone_config(fabric: &FabricSpec, serial: u32) -> Option<ZoneConfig> {
+    let gateways: Vec<IpAddr> = fabric.networks.values().flat_map(gateways).collect();
+    if gateways.is_empty() {
+        return None;
+    }
+    Some(ZoneConfig {
+        origin: fabric.domain.clone(),
+        ttl: TTL,
+        negative_ttl: NEGATIVE_TTL,
+        serial,
+        ns: FixedHost { label: "ns".into(), addresses: gateways.clone() },
+        hosts: vec![FixedHost { label: "gw".into(), addresses: gateways }],
+        reverse: fabric.networks.values().flat_map(crate::fabric::prefixes).collect(),
+    })
+}
+
+fn instance(id: Id, service: String, addresses: &[IpAddr], ports: &[spec::ServicePort]) -> Instance {
+    let port = |p: &spec::ServicePort| Port {
+        name: p.name.clone(),
+        proto: match p.proto {
+            spec::Proto::Tcp => Proto::Tcp,
+            spec::Proto::Udp => Proto::Udp,
+        },
+        port: p.port,
+    };
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
+    for address in addresses {
+        match address {
+            IpAddr::V4(a) => v4.push(*a),
+            IpAddr::V6(a) => v6.push(*a),
+        }
+    }
+    let txt = vec![format!("id={id}"), format!("service={service}")];
+    Instance {
+        id: id.to_string(),
+        service,
+        v4,
+        v6,
+        ready: false,
+        ports: ports.iter().map(port).collect(),
+        txt,
+    }
+}

@@ -1,0 +1,278 @@
+//! The sim: a kernel in memory, for exhaustive failure tests, for scale, and for a demo where nothing else may run.
+//!
+//! [`Machine`] holds what a machine would hold, comparable by value; [`Sim`] performs operations on it with the kernel's
+//! errors. Two things make it a test instrument: every operation can be made to fail, before or after it took effect
+//! ([`Fault`]), and what would panic a kernel (facts A.5: an eiface shut down inside a dying jail) panics here.
+//! A process is what [`Behaviour`] says of its command.
+
+mod machine;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Exit, Failure, Frames, Host, Inventory, Job, JobState, Op, Process, Reply, Status, Witness};
+pub use machine::Machine;
+
+/// How a command behaves in the sim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It ends at once with this status.
+    Ends(Status),
+    /// A hook: it never ends by itself. A main process: it runs until it is killed.
+    Runs,
+    /// It ends at once, and leaves a process behind in its jail.
+    LeavesProcess,
+}
+
+/// One operation that is to fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The number of the operation, counted from 0 by [`Sim::performed`].
+    pub at: usize,
+    /// The error number it fails with.
+    pub errno: i32,
+    /// Whether it took effect all the same: what a crash or a lost reply looks like.
+    pub after: bool,
+}
+
+type Script = Box<dyn Fn(&Job) -> Behaviour + Send>;
+
+struct Inner {
+    machine: Machine,
+    faults: VecDeque<Fault>,
+    performed: usize,
+    log: Vec<Op>,
+    script: Script,
+    exits: Sender<Exit>,
+}
+
+/// The host. Cloning it gives another handle of the same machine.
+#[derive(Clone)]
+pub struct Sim {
+    inner: Arc<Mutex<Inner>>,
+    exits: Arc<Mutex<Option<Receiver<Exit>>>>,
+}
+
+impl Default for Sim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sim {
+    /// A machine just booted. Every hook succeeds at once; every main process runs until it is killed.
+    #[must_use]
+    pub fn new() -> Self {
+        let (sender, receiver) = channel();
+        let script: Script = Box::new(|job| {
+            if job.id.ends_with(".main") { Behaviour::Runs } else { Behaviour::Ends(Status::Exited(0)) }
+        });
+        let inner = Inner {
+            machine: Machine::default(),
+            faults: VecDeque::new(),
+            performed: 0,
+            log: Vec::new(),
+            script,
+            exits: sender,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), exits: Arc::new(Mutex::new(Some(receiver))) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A test that panicked while it held the machine has failed already.
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Decides how commands behave.
+    pub fn script(&self, script: impl Fn(&Job) -> Behaviour + Send + 'static) {
+        self.lock().script = Box::new(script);
+    }
+
+    /// Makes operations fail, in the order of their numbers.
+    pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().faults = faults.into_iter().collect();
+    }
+
+    /// How many operations were performed so far.
+    #[must_use]
+    pub fn performed(&self) -> usize {
+        self.lock().performed
+    }
+
+    /// The operations performed so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<Op> {
+        self.lock().log.clone()
+    }
+
+    /// What the machine holds.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        self.lock().machine.clone()
+    }
+
+    /// Changes the machine behind Warren's back.
+    pub fn tamper(&self, change: impl FnOnce(&mut Machine)) {
+        change(&mut self.lock().machine);
+    }
+
+    /// Reboots the machine: all that lived in the kernel is gone, what was on disk is not.
+    pub fn reboot(&self) {
+        self.lock().machine.reboot();
+    }
+
+    /// Ends a main process by itself.
+    pub fn end(&self, job: &str, status: Status) {
+        let mut inner = self.lock();
+        inner.machine.end_job(job, status);
+        // Nobody listening means that the daemon is dead; the status waits in `job`.
+        let _ = inner.exits.send(Exit { job: job.to_owned(), status });
+    }
+
+    /// A new daemon takes the place of a dead one: it is told of every end that is not forgotten.
+    pub fn reattach(&self) {
+        let (sender, receiver) = channel();
+        let mut inner = self.lock();
+        let mains = inner.machine.ended_jobs().into_iter().filter(|id| id.ends_with(".main"));
+        for job in mains {
+            let JobState::Ended(status) = inner.machine.job(&job) else { continue };
+            let _ = sender.send(Exit { job, status });
+        }
+        inner.exits = sender;
+        *self.exits.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(receiver);
+    }
+}
+
+impl Inner {
+    fn perform(&mut self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        let number = self.performed;
+        self.performed += 1;
+        self.log.push(op.clone());
+        let fault = self.faults.iter().position(|f| f.at == number).and_then(|at| self.faults.remove(at));
+        if let Some(fault) = &fault
+            && !fault.after
+        {
+            return Err(injected(fault));
+        }
+        let reply = self.effect(op, witness);
+        match fault {
+            Some(fault) => Err(injected(&fault)),
+            None => reply,
+        }
+    }
+
+    fn effect(&mut self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        match op {
+            Op::Run(job) => self.run(job, witness),
+            Op::Spawn(job) => {
+                let process = self.machine.start_job(job)?;
+                witness.started(&job.id, process)?;
+                if let Behaviour::Ends(status) = (self.script)(job) {
+                    self.machine.end_job(&job.id, status);
+                    let _ = self.exits.send(Exit { job: job.id.clone(), status });
+                }
+                Ok(Reply::Done)
+            }
+            op => {
+                let killed = self.machine.perform(op)?;
+                for (job, status) in killed.ended {
+                    let _ = self.exits.send(Exit { job, status });
+                }
+                Ok(killed.reply)
+            }
+        }
+    }
+
+    fn run(&mut self, job: &Job, witness: &dyn Witness) -> Result<Reply, Failure> {
+        let process = self.machine.start_job(job)?;
+        witness.started(&job.id, process)?;
+        let status = match (self.script)(job) {
+            Behaviour::Ends(status) => status,
+            Behaviour::Runs => Status::TimedOut,
+            Behaviour::LeavesProcess => {
+                self.machine.leave_process(job);
+                Status::Exited(0)
+            }
+        };
+        self.machine.end_job(&job.id, status);
+        if status.success() { Ok(Reply::Done) } else { Err(Failure::new(status.to_string())) }
+    }
+}
+
+fn injected(fault: &Fault) -> Failure {
+    let error = std::io::Error::from_raw_os_error(fault.errno);
+    Failure { message: format!("injected: {error}"), errno: Some(fault.errno), hint: None }
+}
+
+impl Host for Sim {
+    fn perform(&self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        self.lock().perform(op, witness)
+    }
+
+    fn observe(&self) -> Result<Inventory, Failure> {
+        Ok(self.lock().machine.inventory())
+    }
+
+    fn boot_id(&self) -> String {
+        format!("sim-{}", self.lock().machine.boot)
+    }
+
+    fn job(&self, id: &str) -> Result<JobState, Failure> {
+        Ok(self.lock().machine.job(id))
+    }
+
+    fn ended_jobs(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.lock().machine.ended_jobs())
+    }
+
+    fn forget_job(&self, id: &str) -> Result<(), Failure> {
+        self.lock().machine.forget_job(id);
+        Ok(())
+    }
+
+    fn exits(&self) -> Receiver<Exit> {
+        let taken = self.exits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        taken.unwrap_or_else(|| channel().1)
+    }
+
+    fn frames(&self, _: &str, _: u32) -> Result<Box<dyn Frames>, Failure> {
+        Ok(Box::new(NoFrames))
+    }
+
+    fn socket(&self, name: &str) -> Result<OwnedFd, Failure> {
+        Err(Failure::new(format!("the sim has no real sockets, so there is none called {name}")))
+    }
+
+    fn exec(&self, job: &Job, _: [OwnedFd; 3], _: bool) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        inner.machine.start_job(job)?;
+        let status = match (inner.script)(job) {
+            Behaviour::Ends(status) => status,
+            _ => Status::Exited(0),
+        };
+        inner.machine.end_job(&job.id, status);
+        let _ = inner.exits.send(Exit { job: job.id.clone(), status });
+        Ok(())
+    }
+}
+
+/// No frame ever comes: nothing in the sim sends any.
+struct NoFrames;
+
+impl Frames for NoFrames {
+    fn receive(&self, _: &mut Vec<u8>) -> std::io::Result<Option<()>> {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        Ok(None)
+    }
+
+    fn send(&self, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A process number that is never given twice.
+pub(super) fn process(pid: i32, boot: u64) -> Process {
+    Process { pid, started: boot * 1_000_000 + u64::from(pid.unsigned_abs()) }
+}

@@ -1,0 +1,263 @@
+//! Does what somebody asked for, or says why not. A refused request changes nothing.
+
+use serde_json::{Value, json};
+
+use super::services::asked;
+use super::{Command, Effect, Engine, NameChange, Refusal};
+use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
+use crate::fabric;
+use crate::ids::Id;
+use crate::lifecycle::plan::Assignment;
+use crate::store::{Record, Stage};
+
+type Answer = Result<Value, Refusal>;
+
+impl Engine {
+    pub(super) fn command(&mut self, command: Command) -> Answer {
+        match command {
+            Command::Declare(spec) => self.declare(*spec),
+            Command::Drop(fabric) => self.drop_fabric(&fabric),
+            Command::Cancel(fabric) => self.cancel(&fabric),
+            Command::Scale { fabric, service, replicas } => self.scale(fabric, service, replicas),
+            Command::Stop(id) => self.stop_instance(id),
+            Command::Run { fabric, service, spec } => self.run(&fabric, &service, &spec),
+            Command::Repair(id) => self.repair(id),
+        }
+    }
+
+    fn declare(&mut self, spec: FabricSpec) -> Answer {
+        self.check_declaration(&spec)?;
+        let name = spec.name.clone();
+        let revision = self.now.max(self.last_revision(&name) + 1);
+        self.emit(Record::Fabric { spec: Box::new(spec), revision });
+        self.out.effects.push(Effect::Name(NameChange::Zone(name.clone())));
+        self.policies_stale = true;
+        self.unsettled.insert(name.clone());
+        self.tell("declared", json!({ "fabric": name }));
+        Ok(json!({ "fabric": name }))
+    }
+
+    /// Everything that could make a declaration fail half-way, asked before anything is changed.
+    fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
+        let old = self.state.fabrics.get(&spec.name);
+        if old.is_some_and(|o| o.dropped) {
+            return Err(Refusal::conflict(format!(
+                "the fabric `{}` is on its way down; wait until it is gone",
+                spec.name
+            )));
+        }
+        for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
+            if other.spec.domain == spec.domain {
+                return Err(Refusal::conflict(format!(
+                    "the zone {} belongs to the fabric `{}` already",
+                    spec.domain, other.spec.name
+                )));
+            }
+            let taken = other.spec.services.values().flat_map(|s| s.publish.iter().map(move |p| (s, p)));
+            for (theirs, port) in taken {
+                let ours = spec.services.values().flat_map(|s| s.publish.iter().map(move |p| (s, p)));
+                for (service, wanted) in ours {
+                    if (wanted.port, wanted.proto) == (port.port, port.proto) {
+                        return Err(Refusal::conflict(format!(
+                            "service `{}` cannot publish port {}/{}: `{}` of the fabric `{}` does",
+                            service.name,
+                            wanted.port,
+                            wanted.proto.as_str(),
+                            theirs.name,
+                            other.spec.name
+                        )));
+                    }
+                }
+            }
+        }
+        for network in spec.networks.values() {
+            let there =
+                old.and_then(|o| o.networks.get(&network.name)).and_then(|id| self.state.networks.get(id));
+            match there {
+                Some(there) if !same_wires(&there.spec, network) => {
+                    return Err(Refusal::conflict(format!(
+                        "network `{}` is in use and cannot change its addresses, MTU or uplink while it is: take the fabric down first",
+                        network.name
+                    )));
+                }
+                Some(_) => {}
+                None => self.check_overlap(spec, network)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_overlap(&self, spec: &FabricSpec, network: &NetworkSpec) -> Result<(), Refusal> {
+        for other in self.state.networks.values() {
+            for theirs in fabric::prefixes(&other.spec) {
+                for ours in fabric::prefixes(network) {
+                    if ours.contains(&theirs) || theirs.contains(&ours) {
+                        return Err(Refusal::conflict(format!(
+                            "network `{}` of `{}` ({ours}) overlaps network `{}` of `{}` ({theirs})",
+                            network.name, spec.name, other.spec.name, other.given.fabric
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn last_revision(&self, fabric: &str) -> u64 {
+        let services = self.state.fabrics.get(fabric).into_iter().flat_map(|f| f.services.values());
+        services.map(|s| s.revision).max().unwrap_or(0)
+    }
+
+    fn known(&self, fabric: &str) -> Result<(), Refusal> {
+        if self.state.fabrics.contains_key(fabric) {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.state.fabrics.keys().map(String::as_str).collect();
+        let there =
+            if names.is_empty() { "none is up".to_owned() } else { format!("there is {}", names.join(", ")) };
+        Err(Refusal::not_found(format!("no fabric is called `{fabric}`: {there}")))
+    }
+
+    fn drop_fabric(&mut self, fabric: &str) -> Answer {
+        self.known(fabric)?;
+        self.emit(Record::Drop { fabric: fabric.to_owned() });
+        self.unsettled.insert(fabric.to_owned());
+        // A second `down` is the user's way of saying: try again.
+        let failed: Vec<Id> =
+            self.failed_units().filter(|id| self.fabric_of(*id).as_deref() == Some(fabric)).collect();
+        for id in failed {
+            self.retry(id);
+        }
+        self.ask_again(|given| given.fabric == fabric);
+        Ok(json!({ "fabric": fabric }))
+    }
+
+    /// Stops what is not ready and wants no more than what is: Ctrl-C at `up`.
+    fn cancel(&mut self, fabric: &str) -> Answer {
+        self.known(fabric)?;
+        let state = &self.state.fabrics[fabric];
+        if state.services.values().all(|s| s.ready.is_empty()) {
+            return self.drop_fabric(fabric);
+        }
+        let ready: Vec<(String, usize)> = (state.spec.services.keys())
+            .map(|name| (name.clone(), state.services.get(name).map_or(0, |s| s.ready.len())))
+            .collect();
+        for (service, count) in ready {
+            let replicas = u32::try_from(count).unwrap_or(u32::MAX);
+            self.emit(Record::Scale { fabric: fabric.to_owned(), service, replicas });
+        }
+        self.unsettled.insert(fabric.to_owned());
+        Ok(json!({ "fabric": fabric }))
+    }
+
+    fn scale(&mut self, fabric: String, service: String, replicas: u32) -> Answer {
+        self.known(&fabric)?;
+        let spec = self.state.service_spec(&fabric, &service);
+        let Some(spec) = spec else {
+            return Err(Refusal::not_found(format!("the fabric `{fabric}` has no service `{service}`")));
+        };
+        for link in &spec.instance.links {
+            if let crate::config::spec::AddressMode::Fixed { addresses } = &link.address {
+                let v4 = addresses.iter().filter(|a| a.is_ipv4()).count();
+                let most = v4.max(addresses.len() - v4);
+                if replicas as usize > most {
+                    return Err(Refusal::conflict(format!(
+                        "service `{service}` has {most} fixed addresses on `{}`, so it cannot have {replicas} replicas",
+                        link.network
+                    )));
+                }
+            }
+        }
+        self.emit(Record::Scale { fabric: fabric.clone(), service: service.clone(), replicas });
+        self.ask_again(|given| given.fabric == fabric && given.service == service);
+        self.unsettled.insert(fabric.clone());
+        Ok(json!({ "fabric": fabric, "service": service, "replicas": replicas }))
+    }
+
+    fn stop_instance(&mut self, id: Id) -> Answer {
+        let Some(instance) = self.state.instances.get(&id) else {
+            return Err(Refusal::not_found(format!("no instance has the id {id}")));
+        };
+        let (fabric, service) = (instance.given.fabric.clone(), instance.given.service.clone());
+        let replica = instance.revision.is_some() && instance.unit.stage.is_wanted();
+        if let Some(spec) = self.state.service_spec(&fabric, &service).filter(|_| replica) {
+            let replicas = spec.replicas.saturating_sub(1);
+            self.emit(Record::Scale { fabric: fabric.clone(), service: service.clone(), replicas });
+        }
+        self.ask_again(|given| given.id == id);
+        self.stop(id, asked("somebody asked for it"));
+        let replicas = self.state.service_spec(&fabric, &service).map(|s| s.replicas);
+        Ok(json!({ "unit": id, "fabric": fabric, "service": service, "replicas": replicas }))
+    }
+
+    fn run(&mut self, fabric: &str, service: &str, spec: &InstanceSpec) -> Answer {
+        self.known(fabric)?;
+        let id = self.create(fabric, service, spec, None)?;
+        Ok(json!({ "unit": id, "name": format!("{service}-{id}"), "fabric": fabric }))
+    }
+
+    fn failed_units(&self) -> impl Iterator<Item = Id> + '_ {
+        let instances = self.state.instances.iter().map(|(id, i)| (id, &i.unit));
+        let networks = self.state.networks.iter().map(|(id, n)| (id, &n.unit));
+        instances.chain(networks).filter(|(_, unit)| unit.stage == Stage::Failed).map(|(id, _)| *id)
+    }
+
+    /// Somebody asks again those to stop that refused.
+    fn ask_again(&mut self, which: impl Fn(&Assignment) -> bool) {
+        let refused =
+            self.state.instances.iter().filter(|(_, i)| i.refused && which(&i.given)).map(|(id, _)| *id);
+        for unit in refused.collect::<Vec<_>>() {
+            self.emit(Record::Retry { unit });
+        }
+    }
+
+    fn retry(&mut self, id: Id) {
+        self.emit(Record::Retry { unit: id });
+        self.turn(id, Stage::Stopping, None);
+    }
+
+    fn repair(&mut self, id: Option<Id>) -> Answer {
+        let failed: Vec<Id> = match id {
+            Some(id) if self.state.unit(id).is_none() => {
+                return Err(Refusal::not_found(format!("no instance has the id {id}")));
+            }
+            Some(id) => self.failed_units().filter(|f| *f == id).collect(),
+            None => self.failed_units().collect(),
+        };
+        for id in &failed {
+            self.retry(*id);
+        }
+        // A service that gave up gets another chance.
+        let halted: Vec<(String, String)> = (self.state.fabrics.iter())
+            .flat_map(|(f, fabric)| {
+                fabric.services.iter().filter(|(_, s)| s.halted).map(move |(s, _)| (f.clone(), s.clone()))
+            })
+            .collect();
+        if id.is_none() {
+            for (fabric, service) in &halted {
+                self.emit(Record::Trouble {
+                    fabric: fabric.clone(),
+                    service: service.clone(),
+                    failures: 0,
+                    not_before: 0,
+                    halted: false,
+                    text: None,
+                });
+                self.unsettled.insert(fabric.clone());
+            }
+        }
+        Ok(json!({ "units": failed, "services": halted }))
+    }
+}
+
+/// Whether two specs of a network differ in nothing but policy.
+fn same_wires(a: &NetworkSpec, b: &NetworkSpec) -> bool {
+    let wires = |n: &NetworkSpec| NetworkSpec {
+        nat: false,
+        isolated: false,
+        peers: Vec::new(),
+        quarantine: std::time::Duration::ZERO,
+        ..n.clone()
+    };
+    wires(a) == wires(b)
+}

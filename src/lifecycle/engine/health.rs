@@ -1,0 +1,180 @@
+//! Asks running instances whether they are well: readiness, health checks, and whether anything still runs.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Engine, Flight, Timer};
+use crate::config::spec::{CommandLine, Health, Probe};
+use crate::host::{Failure, Job, Op, Reply, Status};
+use crate::ids::Id;
+use crate::store::{Record, Stage, Why, WhyKind};
+
+/// How long between two looks whether an instance without a main process has any process left.
+const COUNT_EVERY: u64 = 1_000;
+
+/// What is remembered of an instance's health. Not stored: after a restart of the daemon it is asked anew.
+#[derive(Debug, Clone, Default)]
+pub struct Wellness {
+    /// Failures in a row.
+    failures: u32,
+    /// Since when it is not ready, milliseconds since the epoch.
+    unready_since: u64,
+    /// How many probes were sent: part of a command probe's job id.
+    asked: u64,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Engine {
+    /// A unit is up: it becomes ready at once, or after its lease and its health check.
+    pub(super) fn came_up(&mut self, id: Id) {
+        if self.stage(id) != Some(Stage::Running) {
+            return;
+        }
+        let Some(instance) = self.state.instances.get(&id) else {
+            // A network has nothing to wait for.
+            self.turn(id, Stage::Joining, None);
+            return;
+        };
+        let (spec, given, leased) =
+            (Arc::clone(&instance.spec), Arc::clone(&instance.given), instance.leased.clone());
+        if spec.command.is_none() && !spec.persist {
+            self.timer(self.now + COUNT_EVERY, Timer::Count(id));
+        }
+        let leases_missing = given.links.iter().enumerate().any(|(n, l)| l.dhcp && !leased.contains(&n));
+        let health = self.health_of(id);
+        if !leases_missing && health.is_none() {
+            self.turn(id, Stage::Joining, None);
+        } else {
+            self.watch(id);
+        }
+    }
+
+    /// Begins to ask an instance with a health check.
+    pub(super) fn watch(&mut self, id: Id) {
+        if self.health_of(id).is_some() && !self.wellness.contains_key(&id) {
+            self.wellness.insert(id, Wellness { unready_since: self.now, ..Wellness::default() });
+            self.probe(id);
+        }
+    }
+
+    fn health_of(&self, id: Id) -> Option<Health> {
+        let instance = self.state.instances.get(&id)?;
+        instance.revision?;
+        self.state.service_spec(&instance.given.fabric, &instance.given.service)?.health.clone()
+    }
+
+    /// Sends one probe, if it is time and none is under way.
+    pub(super) fn probe(&mut self, id: Id) {
+        let stage = self.stage(id);
+        if !matches!(stage, Some(Stage::Running | Stage::Ready | Stage::Joining | Stage::Leaving)) {
+            return;
+        }
+        let under_way = self.flights.values().any(|f| *f == Flight::Probe(id));
+        let Some(health) = self.health_of(id).filter(|_| !under_way) else { return };
+        let Some(wellness) = self.wellness.get_mut(&id) else { return };
+        wellness.asked += 1;
+        let asked = wellness.asked;
+        let Some(instance) = self.state.instances.get(&id) else { return };
+        let op = match health.probe {
+            Probe::Command { command } => Op::Run(probe_job(id, asked, self.now, command, health.timeout)),
+            probe => {
+                let Some(address) = instance.given.addresses().first().copied() else { return };
+                Op::Probe { probe, address, timeout: health.timeout }
+            }
+        };
+        self.perform(Flight::Probe(id), op);
+    }
+
+    /// A probe was answered, or was not.
+    pub(super) fn probed(&mut self, id: Id, failure: Option<Failure>) {
+        let (Some(health), Some(stage)) = (self.health_of(id), self.stage(id)) else { return };
+        let now = self.now;
+        let leases_there =
+            self.state.instances.get(&id).is_some_and(|i| {
+                i.given.links.iter().enumerate().all(|(n, l)| !l.dhcp || i.leased.contains(&n))
+            });
+        let Some(wellness) = self.wellness.get_mut(&id) else { return };
+        // Impatient while it comes up: the user waits for it.
+        let mut next = millis(health.interval);
+        match (&failure, stage) {
+            (None, Stage::Running) if leases_there => {
+                wellness.failures = 0;
+                self.turn(id, Stage::Joining, None);
+            }
+            (None, _) => wellness.failures = 0,
+            (Some(failure), Stage::Ready) => {
+                wellness.failures += 1;
+                if wellness.failures >= health.failures {
+                    wellness.unready_since = now;
+                    let text = format!("{} health checks failed in a row: {failure}", wellness.failures);
+                    self.turn(id, Stage::Leaving, Some(Why { kind: WhyKind::Unhealthy, phase: None, text }));
+                }
+            }
+            (Some(failure), Stage::Running) => {
+                wellness.failures += 1;
+                next = next.min(50 << wellness.failures.min(6));
+                if now.saturating_sub(wellness.unready_since) > millis(health.grace) {
+                    let text = format!("it was not ready within {} s: {failure}", health.grace.as_secs());
+                    self.stop(id, Why { kind: WhyKind::Unhealthy, phase: None, text });
+                    return;
+                }
+            }
+            (Some(_), _) => {}
+        }
+        self.timer(now + next.max(20), Timer::Probe(id));
+    }
+
+    /// Looks whether anything runs in an instance without a main process.
+    pub(super) fn count(&mut self, id: Id) {
+        if self.stage(id).is_some_and(|s| s.is_wanted() && s > Stage::Starting)
+            && !self.flights.values().any(|f| *f == Flight::Count(id))
+        {
+            self.perform(Flight::Count(id), Op::JailCount { jail: id.jail() });
+        }
+    }
+
+    /// What the look showed.
+    pub(super) fn counted(&mut self, id: Id, result: Result<Reply, Failure>) {
+        if !self.stage(id).is_some_and(Stage::is_wanted) {
+            return;
+        }
+        match result {
+            Ok(Reply::Processes { count: 0 }) => {
+                self.emit(Record::Exit { unit: id, status: Status::Exited(0) });
+                self.movable.push_back(id);
+            }
+            Err(failure) if failure.errno.is_some() => {
+                let text = format!("the jail went away without Warren: {failure}");
+                self.stop(id, Why { kind: WhyKind::Vanished, phase: None, text });
+            }
+            _ => self.timer(self.now + COUNT_EVERY, Timer::Count(id)),
+        }
+    }
+
+    /// The addresses a probe may be sent to.
+    #[must_use]
+    pub fn addresses(&self, id: Id) -> Vec<IpAddr> {
+        self.state.instances.get(&id).map_or_else(Vec::new, |i| i.given.addresses())
+    }
+}
+
+fn probe_job(id: Id, asked: u64, now: u64, command: CommandLine, timeout: Duration) -> Job {
+    Job {
+        // The time tells the probes of one daemon from those of the next.
+        id: format!("{id}.probe.{now}.{asked}"),
+        jail: Some(id.jail()),
+        command,
+        env: std::collections::BTreeMap::new(),
+        clean_env: true,
+        user: None,
+        system_jail_user: false,
+        fib: None,
+        timeout: Some(timeout),
+        log: id.to_string(),
+        consolelog: None,
+    }
+}

@@ -1,0 +1,84 @@
+//! What a new daemon does with the state it found: finish or undo (DESIGN.md, "What it must do", 4).
+
+use serde_json::json;
+
+use super::{Effect, Engine, NameChange, Output};
+use crate::ids::Id;
+use crate::store::{Record, Stage, Why, WhyKind};
+
+impl Engine {
+    /// Takes up what an earlier daemon left. Under another boot id all that lived in the kernel is gone: every unit goes down, its
+    /// clean-up hooks run, and what is wanted starts anew. Under the same one every unit goes on where it was.
+    pub fn recover(&mut self, boot: &str, now: u64, random: u64) -> Output {
+        self.now = now;
+        self.random = random;
+        let rebooted = self.state.boot.as_deref() != Some(boot);
+        let units: Vec<Id> = self.state.networks.keys().chain(self.state.instances.keys()).copied().collect();
+        if rebooted {
+            self.emit(Record::Boot { id: boot.to_owned() });
+            self.out.sync = true;
+        }
+        if !units.is_empty() {
+            self.tell("recovering", json!({ "units": units.len(), "rebooted": rebooted }));
+        }
+        for fabric in self.state.fabrics.keys().cloned().collect::<Vec<_>>() {
+            self.out.effects.push(Effect::Name(NameChange::Zone(fabric.clone())));
+            self.unsettled.insert(fabric);
+        }
+        for id in units {
+            if rebooted {
+                self.emit(Record::Rebooted { unit: id });
+                let text = "the machine was rebooted".to_owned();
+                let why = Why { kind: WhyKind::Rebooted, phase: None, text };
+                self.turn(id, Stage::Stopping, Some(why));
+            } else {
+                self.resume(id);
+            }
+        }
+        if let Some(at) = self.state.ipam.next_expiry() {
+            self.timer(at, super::Timer::Quarantine);
+        }
+        self.policies_stale = !rebooted;
+        self.finish()
+    }
+
+    /// Lets the keeper forget jobs whose ends were written down, or whose unit is gone.
+    pub(super) fn sweep(&mut self, jobs: Vec<String>) {
+        for job in jobs {
+            let id = job.split_once('.').and_then(|(id, _)| id.parse::<Id>().ok());
+            let awaited = id.and_then(|id| self.state.unit(id)).is_some_and(|unit| unit.journal.awaits(&job));
+            if !awaited {
+                self.out.effects.push(Effect::ForgetJob(job));
+            }
+        }
+    }
+
+    fn resume(&mut self, id: Id) {
+        let Some(stage) = self.stage(id) else { return };
+        if let Some(instance) = self.state.instances.get(&id) {
+            let (named, joined) = (instance.named, instance.joined);
+            if named {
+                let change = self.publish(id);
+                self.out.effects.extend(change.map(Effect::Name));
+            }
+            if joined {
+                self.out.effects.push(Effect::Name(NameChange::Ready(id, true)));
+            }
+            if instance_holds(&self.state, id) {
+                self.reserve(id);
+            }
+        } else if matches!(stage, Stage::Ready) {
+            self.out.effects.push(Effect::Serve(id));
+        }
+        match stage {
+            Stage::Running => self.came_up(id),
+            Stage::Ready | Stage::Joining | Stage::Leaving => self.watch(id),
+            _ => {}
+        }
+        self.movable.push_back(id);
+    }
+}
+
+fn instance_holds(state: &crate::store::State, id: Id) -> bool {
+    state.instances.get(&id).is_some_and(|i| i.assigned)
+}

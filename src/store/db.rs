@@ -1,0 +1,216 @@
+//! The file: records in SQLite, in WAL mode, read back into the fold at start.
+//!
+//! Every commit survives the death of the process. A commit with `sync` is on disk when it returns and survives the loss
+//! of power as well (DESIGN.md, "Durability"): the WAL is synced for those alone. The file can be read with sqlite3(1);
+//! the views `units` and `addresses` say the most asked.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use super::record::{Record, Scope};
+use super::state::State;
+
+/// The version of the file's layout and of the records' meaning. A newer one is refused, an older one migrated.
+pub const VERSION: i64 = 1;
+
+/// How many events are kept for `warren events --since`.
+const EVENTS_KEPT: i64 = 10_000;
+
+/// The store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said no.
+    #[error("the store {path}: {error}")]
+    Sqlite {
+        /// The file.
+        path: String,
+        /// What SQLite said.
+        error: rusqlite::Error,
+    },
+    /// A newer Warren wrote the file.
+    #[error(
+        "the store {path} has version {found}, this warren reads versions up to {VERSION}: run the newer warren, or restore a backup"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: i64,
+    },
+    /// A record could not be read.
+    #[error("the store {path} holds a record that does not read back, number {seq}: {error}")]
+    Record {
+        /// The file.
+        path: String,
+        /// The record.
+        seq: i64,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+/// An event, as `warren events` prints it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Event {
+    /// The cursor to resume after.
+    pub cursor: i64,
+    /// When, milliseconds since the epoch.
+    pub at: u64,
+    /// What: `kind`, and what the kind has.
+    #[serde(flatten)]
+    pub what: Value,
+}
+
+/// An open store.
+pub struct Store {
+    db: Connection,
+    path: String,
+    cursor: i64,
+}
+
+impl Store {
+    /// Opens or makes the store and folds what it holds.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is from a newer version, or holds something that is not a record.
+    pub fn open(path: &Path) -> Result<(Self, State), StoreError> {
+        let name = path.display().to_string();
+        let sqlite = |error| StoreError::Sqlite { path: name.clone(), error };
+        let db = Connection::open(path).map_err(sqlite)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sqlite)?;
+        if found > VERSION {
+            return Err(StoreError::Newer { path: name, found });
+        }
+        db.execute_batch(include_str!("schema.sql")).map_err(sqlite)?;
+        db.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
+        let cursor =
+            db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)).map_err(sqlite)?;
+        let store = Self { db, path: name, cursor };
+        let state = store.fold()?;
+        Ok((store, state))
+    }
+
+    fn sqlite(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+        |error| StoreError::Sqlite { path: self.path.clone(), error }
+    }
+
+    fn fold(&self) -> Result<State, StoreError> {
+        let mut state = State::default();
+        let mut query = self.db.prepare("SELECT seq, body FROM log ORDER BY seq").map_err(self.sqlite())?;
+        let mut rows = query.query([]).map_err(self.sqlite())?;
+        while let Some(row) = rows.next().map_err(self.sqlite())? {
+            let (seq, body): (i64, String) =
+                row.get(0).and_then(|seq| Ok((seq, row.get(1)?))).map_err(self.sqlite())?;
+            let record: Record = serde_json::from_str(&body).map_err(|error| StoreError::Record {
+                path: self.path.clone(),
+                seq,
+                error,
+            })?;
+            state.apply(&record);
+        }
+        Ok(state)
+    }
+
+    /// Commits records and events in one transaction. With `sync` it is on disk on return.
+    ///
+    /// # Errors
+    /// When SQLite cannot write, a full disk for one; nothing of it is committed then.
+    pub fn commit(
+        &mut self,
+        at: u64,
+        records: &[Record],
+        events: &[Value],
+        sync: bool,
+    ) -> Result<Vec<Event>, StoreError> {
+        let path = self.path.clone();
+        let sqlite = |error| StoreError::Sqlite { path: path.clone(), error };
+        self.db.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" }).map_err(sqlite)?;
+        let mut cursor = self.cursor;
+        let made = (|| {
+            let tx = self.db.transaction()?;
+            for record in records {
+                write(&tx, at, record)?;
+            }
+            let mut made = Vec::with_capacity(events.len());
+            for what in events {
+                cursor += 1;
+                tx.prepare_cached("INSERT INTO event (cursor, at, body) VALUES (?1, ?2, ?3)")?
+                    .execute(params![cursor, at.cast_signed(), what.to_string()])?;
+                made.push(Event { cursor, at, what: what.clone() });
+            }
+            if cursor / 1000 != self.cursor / 1000 {
+                tx.execute("DELETE FROM event WHERE cursor <= ?1", [cursor - EVENTS_KEPT])?;
+            }
+            tx.commit()?;
+            Ok(made)
+        })()
+        .map_err(sqlite)?;
+        self.cursor = cursor;
+        Ok(made)
+    }
+
+    /// Puts these records in the place of all the address books' records: their history, made short.
+    ///
+    /// # Errors
+    /// When SQLite cannot write.
+    pub fn rewrite_addresses(&mut self, at: u64, records: &[Record]) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        (|| {
+            let tx = self.db.transaction()?;
+            // In the place of the oldest: networks of the books must fold before what refers to them.
+            tx.execute("DELETE FROM log WHERE scope = ?1", [Scope::Addresses.to_string()])?;
+            for record in records {
+                write(&tx, at, record)?;
+            }
+            tx.commit()
+        })()
+        .map_err(|error| StoreError::Sqlite { path, error })
+    }
+
+    /// The events after a cursor, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn events_after(&self, cursor: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let mut query = (self.db)
+            .prepare_cached("SELECT cursor, at, body FROM event WHERE cursor > ?1 ORDER BY cursor LIMIT ?2")
+            .map_err(self.sqlite())?;
+        let rows = query
+            .query_map(params![cursor, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                let (cursor, at, body): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let what = serde_json::from_str(&body).unwrap_or(Value::Null);
+                Ok(Event { cursor, at: at.unsigned_abs(), what })
+            })
+            .map_err(self.sqlite())?;
+        rows.collect::<Result<_, _>>().map_err(self.sqlite())
+    }
+
+    /// How many rows the log holds: what is left of a fabric that is gone is none.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn rows(&self) -> Result<u64, StoreError> {
+        let count: i64 =
+            self.db.query_row("SELECT count(*) FROM log", [], |r| r.get(0)).map_err(self.sqlite())?;
+        Ok(count.unsigned_abs())
+    }
+}
+
+fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::Result<()> {
+    let scope = record.scope().to_string();
+    if record.ends_scope() || record.begins_scope() {
+        // `unit:x/lease/…` goes with `unit:x`; '0' follows '/'.
+        let delete = "DELETE FROM log WHERE scope = ?1 OR (scope > ?1 || '/' AND scope < ?1 || '0')";
+        tx.prepare_cached(delete)?.execute([&scope])?;
+    }
+    if record.ends_scope() {
+        return Ok(());
+    }
+    let body = serde_json::to_value(record).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let kind = body.get("record").and_then(Value::as_str).unwrap_or_default();
+    tx.prepare_cached("INSERT INTO log (at, scope, kind, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![at.cast_signed(), scope, kind, body.to_string()])?;
+    Ok(())
+}

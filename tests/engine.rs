@@ -1,0 +1,361 @@
+//! The engine on the sim: the main job, failures, crashes, reboots.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{World, declare, fabric, instance, service, shop};
+use warren::config::spec::{OnStopFailure, RestartPolicy};
+use warren::host::sim::{Behaviour, Fault};
+use warren::host::{Op, Status};
+use warren::lifecycle::engine::{Command, Event, NameChange};
+use warren::store::Stage;
+use warren_dhcp::server::{ClientKey, Lease, LeaseChange, LeaseState};
+
+#[test]
+fn a_fabric_comes_up_in_order_and_goes_without_a_trace() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    for (service, count) in [("db", 1), ("api", 3), ("web", 2)] {
+        assert_eq!(world.ready("shop", service), count, "{service}; {:#?}", world.events);
+    }
+    let published: Vec<&str> = (world.names.iter())
+        .filter_map(|n| match n {
+            NameChange::Publish { service, .. } => Some(service.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(published, ["db", "api", "api", "api", "web", "web"]);
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn scaling_starts_and_stops_the_difference() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let before = world.engine.state.service("shop", "api").unwrap().current.clone();
+    world.ask(Command::Scale { fabric: "shop".into(), service: "api".into(), replicas: 20 }).unwrap();
+    world.settle();
+    let many = world.engine.state.service("shop", "api").unwrap().current.clone();
+    assert_eq!(world.ready("shop", "api"), 20);
+    assert!(many.is_superset(&before), "the old ones stay");
+    world.ask(Command::Scale { fabric: "shop".into(), service: "api".into(), replicas: 3 }).unwrap();
+    world.settle();
+    assert_eq!(world.engine.state.service("shop", "api").unwrap().current, before, "the youngest go");
+    assert_eq!(world.sim.machine().jails.len(), 6);
+}
+
+/// The hooks that ran, in order.
+fn hooks_run(world: &World) -> Vec<String> {
+    let log = world.sim.log();
+    let hooks = log.iter().filter_map(|op| match op {
+        Op::Run(job) => job.id.split('.').nth(2).map(str::to_owned),
+        _ => None,
+    });
+    hooks.collect()
+}
+
+#[test]
+fn a_failed_start_runs_the_partners_of_the_hooks_that_began() {
+    let expect: [(&str, &[&str]); 5] = [
+        ("prepare", &["prepare", "release"]),
+        ("prestart", &["prepare", "prestart", "poststop", "release"]),
+        ("created", &["prepare", "prestart", "created", "quiesced", "poststop", "release"]),
+        ("start", &["prepare", "prestart", "created", "start", "stop", "quiesced", "poststop", "release"]),
+        (
+            "poststart",
+            &[
+                "prepare",
+                "prestart",
+                "created",
+                "start",
+                "poststart",
+                "prestop",
+                "stop",
+                "quiesced",
+                "poststop",
+                "release",
+            ],
+        ),
+    ];
+    for (failing, ran) in expect {
+        let mut world = World::new();
+        let needle = format!("hook.{failing}.");
+        world.sim.script(move |job| match () {
+            () if job.id.contains(&needle) => Behaviour::Ends(Status::Exited(3)),
+            () if job.id.ends_with(".main") => Behaviour::Runs,
+            () => Behaviour::Ends(Status::Exited(0)),
+        });
+        let mut one = service("one", 1, &[]);
+        one.restart.policy = RestartPolicy::No;
+        world.ask(declare(fabric(vec![one]))).unwrap();
+        world.settle();
+        assert_eq!(hooks_run(&world), ran, "{failing}");
+        let release = (world.sim.log().into_iter())
+            .find_map(|op| match op {
+                Op::Run(job) if job.id.contains("hook.release.") => Some(job),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!(release.env["WARREN_FAILED_PHASE"], format!("exec.{failing}"));
+        assert!(release.env["WARREN_REASON"].contains("exit status 3"));
+        let trouble = world.engine.state.service("shop", "one").unwrap().trouble.clone().unwrap();
+        assert!(trouble.contains(&format!("exec.{failing}: exit status 3")), "{trouble}");
+        world.ask(Command::Drop("shop".into())).unwrap();
+        world.settle();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_start_that_fails_with_processes_running_kills_them_before_anything_is_taken_away() {
+    let mut world = World::new();
+    world.sim.script(|job| match () {
+        () if job.id.contains("hook.start.") => Behaviour::LeavesProcess,
+        () if job.id.contains("hook.poststart.") => Behaviour::Ends(Status::Exited(1)),
+        () if job.id.ends_with(".main") => Behaviour::Runs,
+        () => Behaviour::Ends(Status::Exited(0)),
+    });
+    let mut one = service("one", 1, &[]);
+    one.restart.policy = RestartPolicy::No;
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    assert!(world.sim.machine().jails.is_empty());
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_main_process_that_fails_is_replaced_with_growing_pauses_until_retries_are_used_up() {
+    let mut world = World::new();
+    world.sim.script(|job| match job.id.ends_with(".main") {
+        true => Behaviour::Ends(Status::Exited(1)),
+        false => Behaviour::Ends(Status::Exited(0)),
+    });
+    world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
+    world.settle_within(Duration::from_secs(300));
+    let state = world.engine.state.service("shop", "one").unwrap();
+    assert!(state.halted);
+    assert_eq!(state.failures, 4);
+    assert!(world.sim.machine().jails.is_empty());
+}
+
+#[test]
+fn a_replacement_gets_a_new_id_and_the_old_name_is_withdrawn_first() {
+    let mut world = World::new();
+    world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
+    world.settle();
+    let old = *world.engine.state.instances.keys().next().unwrap();
+    world.sim.end(&format!("{old}.main"), Status::Exited(1));
+    world.settle();
+    let new = *world.engine.state.instances.keys().next().unwrap();
+    assert_ne!(old, new);
+    assert_eq!(world.ready("shop", "one"), 1);
+    let withdrawn = world.names.iter().position(|n| *n == NameChange::Withdraw(old));
+    assert!(withdrawn.is_some());
+}
+
+#[test]
+fn on_stop_failure_abort_keeps_the_instance_as_jail8_does() {
+    let mut world = World::new();
+    world.sim.script(|job| match () {
+        () if job.id.contains("hook.prestop.") => Behaviour::Ends(Status::Exited(1)),
+        () if job.id.ends_with(".main") => Behaviour::Runs,
+        () => Behaviour::Ends(Status::Exited(0)),
+    });
+    let mut one = service("one", 1, &[]);
+    one.instance.on_stop_failure = OnStopFailure::Abort;
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    let id = *world.engine.state.instances.keys().next().unwrap();
+    world.ask(Command::Stop(id)).unwrap();
+    while world.step() {}
+    assert!(world.events.iter().any(|e| e["kind"] == "stop-aborted"), "{:#?}", world.events);
+    assert!(world.sim.machine().jails.contains_key(&id.jail()));
+}
+
+#[test]
+fn a_failing_poststop_leaves_the_instance_failed_with_its_address_free_and_repair_finishes() {
+    let mut world = World::new();
+    world.sim.script(|job| match () {
+        () if job.id.contains("hook.poststop.") && !job.id.ends_with(".1") => {
+            Behaviour::Ends(Status::Exited(1))
+        }
+        () if job.id.ends_with(".main") => Behaviour::Runs,
+        () => Behaviour::Ends(Status::Exited(0)),
+    });
+    world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
+    world.settle();
+    let id = *world.engine.state.instances.keys().next().unwrap();
+    world.ask(Command::Scale { fabric: "shop".into(), service: "one".into(), replicas: 0 }).unwrap();
+    world.settle();
+    let unit = &world.engine.state.instances[&id];
+    assert_eq!(unit.unit.stage, Stage::Failed);
+    assert_eq!(unit.unit.left.len(), 1, "{:#?}", unit.unit.left);
+    assert!(!unit.assigned, "address and link are free");
+    assert!(world.sim.machine().clones.is_empty(), "all but the hook is gone");
+    world.ask(Command::Repair(None)).unwrap();
+    world.settle();
+    assert!(!world.engine.state.instances.contains_key(&id));
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_changed_service_is_replaced_and_the_rest_is_left_alone() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let before: Vec<_> = world.engine.state.instances.keys().copied().collect();
+    let mut changed = shop();
+    changed.services.get_mut("api").unwrap().instance.env.insert("NEW".into(), "1".into());
+    changed.services.remove("web");
+    world.ask(declare(changed)).unwrap();
+    world.settle();
+    let of = |service: &str| -> Vec<_> {
+        let instances = world.engine.state.instances.values();
+        instances.filter(|i| i.given.service == service).map(|i| i.given.id).collect()
+    };
+    assert!(of("db").iter().all(|id| before.contains(id)));
+    assert_eq!(of("api").len(), 3);
+    assert!(of("api").iter().all(|id| !before.contains(id)));
+    assert!(of("web").is_empty());
+}
+
+/// Every operation of a start and a stop fails once, before and after it took effect; nothing may be left.
+#[test]
+fn whatever_operation_fails_nothing_is_left() {
+    let spec = || {
+        let mut one = service("one", 2, &[]);
+        one.restart.policy = RestartPolicy::OnFailure;
+        fabric(vec![one])
+    };
+    let run = |faults: Vec<Fault>| {
+        let mut world = World::new();
+        world.sim.fail(faults);
+        world.ask(declare(spec())).unwrap();
+        world.settle();
+        world.ask(Command::Drop("shop".into())).unwrap();
+        world.settle();
+        // Whatever is left is named, and a repair clears it.
+        if !world.engine.state.fabrics.is_empty() {
+            world.ask(Command::Repair(None)).unwrap();
+            world.settle();
+        }
+        world
+    };
+    let total = run(vec![]).sim.performed();
+    assert!(total > 80, "{total}");
+    for at in 0..total + 10 {
+        for after in [false, true] {
+            run(vec![Fault { at, errno: 5, after }]).assert_nothing_left();
+        }
+    }
+}
+
+/// The daemon dies after every single effect; the next one finishes or undoes.
+#[test]
+fn wherever_the_daemon_dies_the_next_one_goes_on() {
+    let mut steps = 0;
+    loop {
+        let mut world = World::new();
+        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
+        let mut finished = false;
+        for _ in 0..steps {
+            finished = !world.step();
+        }
+        world.crash();
+        world.settle();
+        assert_eq!(world.ready("shop", "one"), 2, "died after {steps} effects; {:#?}", world.events);
+        assert_eq!(world.sim.machine().jails.len(), 2, "died after {steps} effects");
+        world.ask(Command::Drop("shop".into())).unwrap();
+        world.settle();
+        world.assert_nothing_left();
+        if finished {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 40, "{steps}");
+}
+
+/// The same on the way down.
+#[test]
+fn wherever_the_daemon_dies_on_the_way_down_the_next_one_finishes() {
+    let mut steps = 0;
+    loop {
+        let mut world = World::new();
+        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
+        world.settle();
+        world.ask(Command::Drop("shop".into())).unwrap();
+        let mut finished = false;
+        for _ in 0..steps {
+            finished = !world.step();
+        }
+        world.crash();
+        world.settle();
+        world.assert_nothing_left();
+        if finished {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 40, "{steps}");
+}
+
+#[test]
+fn a_reboot_runs_the_clean_up_and_starts_anew_what_is_wanted() {
+    let mut steps = 0;
+    loop {
+        let mut world = World::new();
+        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
+        let mut finished = false;
+        for _ in 0..steps {
+            finished = !world.step();
+        }
+        let before: Vec<_> = world.engine.state.instances.keys().copied().collect();
+        world.sim.reboot();
+        world.crash();
+        world.settle();
+        assert_eq!(world.ready("shop", "one"), 2, "rebooted after {steps} effects; {:#?}", world.events);
+        assert!(before.iter().all(|id| !world.engine.state.instances.contains_key(id)));
+        assert_eq!(world.sim.machine().clones.len(), 2);
+        world.ask(Command::Drop("shop".into())).unwrap();
+        world.settle();
+        world.assert_nothing_left();
+        if finished {
+            break;
+        }
+        steps += 7;
+    }
+}
+
+#[test]
+fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
+    let mut world = World::new();
+    let mut one = service("one", 1, &[]);
+    one.instance = instance("net");
+    one.instance.links[0].address = warren::config::spec::AddressMode::Dhcp;
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    assert_eq!(world.ready("shop", "one"), 0);
+    let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
+    let lease = Lease {
+        address: link.addresses[0].addr().to_string().parse().unwrap(),
+        client: ClientKey { mac: link.mac.into(), client_id: None },
+        state: LeaseState::Bound,
+        since: world.now,
+        expiry: world.now + 3_600_000,
+        last_seen: world.now,
+        client_name: None,
+    };
+    world.handle(Event::Lease { network: link.network, change: LeaseChange::Bound(lease), token: 1 });
+    world.settle();
+    assert_eq!(world.ready("shop", "one"), 1);
+}
