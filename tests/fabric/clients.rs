@@ -48,11 +48,15 @@ fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() 
     }
     let lab = Lab::new();
     let port = free_port();
-    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))));
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))),
+    );
     lab.ok(&["up", file.to_str().unwrap()]);
     let url = format!("http://127.0.0.1:{port}/");
     let fetch = || {
-        let output = std::process::Command::new("curl").args(["-sS", "--max-time", "5", &url]).output().unwrap();
+        let output =
+            std::process::Command::new("curl").args(["-sS", "--max-time", "5", &url]).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
@@ -78,7 +82,9 @@ fn instances_reach_each_other_but_not_across_isolated_networks() {
     let all = lab.instances();
     let of = |service: &str| -> Vec<(String, String)> {
         let found = all.iter().filter(|i| i["service"] == service);
-        found.map(|i| (i["name"].as_str().unwrap().to_owned(), i["addresses"][0].as_str().unwrap().to_owned())).collect()
+        found
+            .map(|i| (i["name"].as_str().unwrap().to_owned(), i["addresses"][0].as_str().unwrap().to_owned()))
+            .collect()
     };
     let (a, b) = (of("a"), of("b"));
     let ping = |from: &str, to: &str| lab.warren(&["exec", from, "--", "ping", "-c", "1", "-W", "2", to]);

@@ -16,11 +16,16 @@ struct Traffic {
 
 impl Traffic {
     fn new(port: u16) -> Self {
-        let (stop, good, bad) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (stop, good, bad) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (s, g, b) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
         let thread = std::thread::spawn(move || {
             while !s.load(Ordering::Relaxed) {
-                if fetch(port) { g.fetch_add(1, Ordering::Relaxed) } else { b.fetch_add(1, Ordering::Relaxed) };
+                if fetch(port) {
+                    g.fetch_add(1, Ordering::Relaxed)
+                } else {
+                    b.fetch_add(1, Ordering::Relaxed)
+                };
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
@@ -55,11 +60,15 @@ fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
     }
     let lab = Lab::new();
     let port = free_port();
-    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))));
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))),
+    );
     lab.ok(&["up", file.to_str().unwrap()]);
     let traffic = Traffic::new(port);
     let mut scale = lab.command(&["scale", "web=8"]);
-    let mut scale = scale.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut scale =
+        scale.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(400));
     lab.kill_daemon();
     let before = traffic.good();
@@ -75,7 +84,8 @@ fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
     assert_eq!(addresses.len(), 8, "an address was given twice");
     // And in the middle of the way down.
     let mut down = lab.command(&["scale", "web=2"]);
-    let mut down = down.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut down =
+        down.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     lab.kill_daemon();
     let _ = down.wait();
@@ -139,7 +149,10 @@ fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
     }
     let lab = Lab::new();
     let notes = lab.path().join("notes");
-    let jail = format!("[services.one.jail]\n\"exec.release\" = \"echo release $WARREN_INSTANCE >> {}\"\n", notes.display());
+    let jail = format!(
+        "[services.one.jail]\n\"exec.release\" = \"echo release $WARREN_INSTANCE >> {}\"\n",
+        notes.display()
+    );
     let file = lab.file("w.toml", &format!("{HEAD}{}{jail}", beacon("one", "replicas = 2")));
     lab.ok(&["up", file.to_str().unwrap()]);
     let before: Vec<String> = lab.instances().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
@@ -150,19 +163,25 @@ fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
     drop(stream);
     let init = std::fs::read_dir("/proc").unwrap().flatten().find_map(|e| {
         let pid: i32 = e.file_name().to_str()?.parse().ok()?;
-        let same = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()? == std::fs::read_link(format!("/proc/{}/ns/pid", peer.pid())).ok()?;
+        let same = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?
+            == std::fs::read_link(format!("/proc/{}/ns/pid", peer.pid())).ok()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let inner = status.lines().find(|l| l.starts_with("NSpid:"))?.split_whitespace().last()?.to_owned();
         (same && inner == "1").then_some(pid)
     });
     let pid = nix::unistd::Pid::from_raw(init.expect("the lab's pid 1"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    wait("everything to be gone", || std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).is_err());
+    wait("everything to be gone", || {
+        std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).is_err()
+    });
     lab.start_daemon();
     assert_ne!(lab.json(&["info"])["boot"], boot);
     wait("what is wanted to be ready again", || {
         let all = lab.instances();
-        all.len() == 2 && all.iter().all(|i| i["stage"] == "ready" && !before.contains(&i["id"].as_str().unwrap().to_owned()))
+        all.len() == 2
+            && all
+                .iter()
+                .all(|i| i["stage"] == "ready" && !before.contains(&i["id"].as_str().unwrap().to_owned()))
     });
     let released = std::fs::read_to_string(&notes).unwrap();
     assert!(before.iter().all(|id| released.contains(id.as_str())), "{released}");

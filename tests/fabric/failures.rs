@@ -7,8 +7,14 @@ use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
 /// A service with every host hook writing its name, its failed phase and its reason to a file.
 fn hooked(lab: &Lab, start: &str) -> String {
     let notes = lab.path().join("notes");
-    let note = |hook: &str| format!("\"exec.{hook}\" = \"echo {hook} $WARREN_FAILED_PHASE: $WARREN_REASON >> {}\"\n", notes.display());
-    let hooks: String = ["prepare", "prestart", "poststart", "prestop", "quiesced", "poststop", "release"].map(note).concat();
+    let note = |hook: &str| {
+        format!(
+            "\"exec.{hook}\" = \"echo {hook} $WARREN_FAILED_PHASE: $WARREN_REASON >> {}\"\n",
+            notes.display()
+        )
+    };
+    let hooks: String =
+        ["prepare", "prestart", "poststart", "prestop", "quiesced", "poststop", "release"].map(note).concat();
     format!("{}[services.one.jail]\n{hooks}\"exec.start\" = \"{start}\"\n", beacon("one", "restart = \"no\""))
 }
 
@@ -47,7 +53,8 @@ fn a_file_that_is_edited_and_deleted_changes_nothing_for_what_runs() {
     std::fs::File::options().append(true).open(&file).unwrap().write_all(b"this is no TOML [[[").unwrap();
     std::fs::remove_file(&file).unwrap();
     lab.ok(&["down", "t"]);
-    let ran: Vec<String> = notes(&lab).iter().map(|n| n.split(' ').next().unwrap().trim_end_matches(':').to_owned()).collect();
+    let ran: Vec<String> =
+        notes(&lab).iter().map(|n| n.split(' ').next().unwrap().trim_end_matches(':').to_owned()).collect();
     assert_eq!(ran, ["prepare", "prestart", "poststart", "prestop", "quiesced", "poststop", "release"]);
     lab.assert_nothing_left();
 }
@@ -80,17 +87,26 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     let volume = lab.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("precious"), "kept").unwrap();
-    let mounts = format!("mounts = [{{ type = \"nullfs\", source = \"{}\", target = \"/data\" }}]", volume.display());
+    let mounts =
+        format!("mounts = [{{ type = \"nullfs\", source = \"{}\", target = \"/data\" }}]", volume.display());
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", &mounts)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");
     let id = name.rsplit_once('-').unwrap().1.to_owned();
     // A process of the lab's host side, not of the jail, sits in the volume.
     let inside = lab.state().join("roots").join(&id).join("data");
-    let mut sitter = lab.command(&["lab", "exec", "--", "sh", "-c", &format!("cd {} && exec sleep 1000", inside.display())]);
+    let mut sitter = lab.command(&[
+        "lab",
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        &format!("cd {} && exec sleep 1000", inside.display()),
+    ]);
     let mut sitter = sitter.spawn().unwrap();
     wait("the sitter to sit", || {
-        text(&lab.host(&["sh", "-c", "for p in /proc/[0-9]*; do readlink $p/cwd; done"])).contains(inside.to_str().unwrap())
+        text(&lab.host(&["sh", "-c", "for p in /proc/[0-9]*; do readlink $p/cwd; done"]))
+            .contains(inside.to_str().unwrap())
     });
     let said = lab.fails(&["down", "t"]);
     assert!(said.contains("/data") && said.contains("warren repair"), "{said}");
@@ -101,7 +117,9 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     lab.ok(&["repair"]);
     wait("the repair to be done", || lab.instances().is_empty());
     assert_eq!(std::fs::read_to_string(volume.join("precious")).unwrap(), "kept");
-    wait("the fabric to be gone", || lab.json(&["info", "--inventory"])["inventory"]["nodes"] == serde_json::json!({}));
+    wait("the fabric to be gone", || {
+        lab.json(&["info", "--inventory"])["inventory"]["nodes"] == serde_json::json!({})
+    });
     lab.assert_nothing_left();
 }
 
@@ -118,7 +136,10 @@ fn bad_input_is_refused_before_anything_is_touched() {
     let file = lab.file("overlap.toml", &overlapping);
     let said = lab.fails(&["up", file.to_str().unwrap()]);
     assert!(said.contains("overlaps") && said.contains("10.99.0.0/24"), "{said}");
-    let file = lab.file("template.toml", &format!("{HEAD}{}", beacon("one", "")).replace("host = true", "directory = \"/nowhere/at/all\""));
+    let file = lab.file(
+        "template.toml",
+        &format!("{HEAD}{}", beacon("one", "")).replace("host = true", "directory = \"/nowhere/at/all\""),
+    );
     let said = lab.fails(&["up", file.to_str().unwrap()]);
     assert!(said.contains("/nowhere/at/all"), "{said}");
     let file = lab.file("key.toml", &format!("{HEAD}{}", beacon("one", "replcas = 3")));

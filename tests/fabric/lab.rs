@@ -69,14 +69,20 @@ impl Lab {
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.warren(arguments);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "warren {arguments:?}: {}\n{out}\n{err}{}", output.status, self.daemon_log());
+        assert!(
+            output.status.success(),
+            "warren {arguments:?}: {}\n{out}\n{err}{}",
+            output.status,
+            self.daemon_log()
+        );
         out.into_owned()
     }
 
     /// Runs a verb that must fail, and gives all it said.
     pub fn fails(&self, arguments: &[&str]) -> String {
         let output = self.warren(arguments);
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(!output.status.success(), "warren {arguments:?} succeeded:\n{said}");
         said
     }
@@ -86,7 +92,8 @@ impl Lab {
         let mut all = arguments.to_vec();
         all.push("--json");
         let out = self.ok(&all);
-        serde_json::from_str(&out).unwrap_or_else(|e| panic!("warren {arguments:?} printed no JSON: {e}\n{out}"))
+        serde_json::from_str(&out)
+            .unwrap_or_else(|e| panic!("warren {arguments:?} printed no JSON: {e}\n{out}"))
     }
 
     pub fn daemon_log(&self) -> String {
@@ -104,7 +111,10 @@ impl Lab {
     pub fn first(&self, service: &str) -> String {
         let all = self.instances();
         let found = all.iter().find(|i| i["service"] == service);
-        found.unwrap_or_else(|| panic!("no instance of {service} in {all:#?}"))["name"].as_str().unwrap().to_owned()
+        found.unwrap_or_else(|| panic!("no instance of {service} in {all:#?}"))["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// An IPv4 address of an instance.
@@ -128,12 +138,15 @@ impl Lab {
         let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
         let pid = nix::unistd::Pid::from_raw(peer.pid());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        wait("the daemon to be dead", || std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).is_err());
+        wait("the daemon to be dead", || {
+            std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).is_err()
+        });
     }
 
     /// Starts a daemon again.
     pub fn start_daemon(&self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.state().join("daemon.log")).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.state().join("daemon.log")).unwrap();
         let mut command = self.command(&["daemon"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         // Reaped by the drop of the test's process; it ends by `shutdown`.
@@ -145,7 +158,9 @@ impl Lab {
     pub fn assert_nothing_left(&self) {
         let inventory = self.json(&["info", "--inventory"]);
         let left: Vec<String> = (inventory["inventory"].as_object().unwrap().iter())
-            .filter(|(_, v)| v.as_object().is_some_and(|o| !o.is_empty()) || v.as_array().is_some_and(|a| !a.is_empty()))
+            .filter(|(_, v)| {
+                v.as_object().is_some_and(|o| !o.is_empty()) || v.as_array().is_some_and(|a| !a.is_empty())
+            })
             .map(|(k, v)| format!("{k}: {v}"))
             .collect();
         assert!(left.is_empty(), "left on the machine: {left:#?}");

@@ -22,7 +22,8 @@ fn two_hundred_instances_come_up_are_all_different_and_go_without_a_trace() {
     let up = began.elapsed();
     let all = lab.instances();
     assert_eq!(all.iter().filter(|i| i["stage"] == "ready").count(), count);
-    let distinct = |key: &dyn Fn(&serde_json::Value) -> String| all.iter().map(key).collect::<BTreeSet<_>>().len();
+    let distinct =
+        |key: &dyn Fn(&serde_json::Value) -> String| all.iter().map(key).collect::<BTreeSet<_>>().len();
     assert_eq!(distinct(&|i| i["id"].to_string()), count);
     assert_eq!(distinct(&|i| i["addresses"][0].to_string()), count);
     let names: Vec<String> = all.iter().map(|i| i["dns"].as_str().unwrap().to_owned()).collect();

@@ -318,7 +318,7 @@ impl Engine {
         let mut idle = Vec::new();
         for (network, id) in &fabric.networks {
             let declared = !fabric.dropped && fabric.spec.networks.contains_key(network);
-            let used = self.state.instances.values().any(|i| i.given.links.iter().any(|l| l.network == *id));
+            let used = self.state.ipam.assignments(id.as_str()).next().is_some();
             if !declared && !used {
                 idle.push(*id);
             }
