@@ -2,6 +2,8 @@
 //!
 //! Dependencies point one way: cli → daemon → lifecycle → (fabric, firewall, templates, config) → host. See `docs/internals`.
 
+pub mod beacon;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod fabric;

@@ -1,19 +1,9 @@
 //! The program: every verb is one entry of the command line.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let failure = match arguments.as_slice() {
-        [verb, option, dir] if verb == "keeper" && option == "--state-dir" => {
-            match warren::keeper::run(Path::new(dir)) {
-                Ok(()) => return ExitCode::SUCCESS,
-                Err(failure) => failure.to_string(),
-            }
-        }
-        _ => "usage: warren keeper --state-dir DIR".to_owned(),
-    };
-    eprintln!("warren: {failure}");
-    ExitCode::FAILURE
+    // The parts of Warren that are processes of their own start from here too, and some of them must do so before anything else.
+    warren::cli::internal(&arguments).unwrap_or_else(warren::cli::main)
 }

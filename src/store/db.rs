@@ -169,6 +169,12 @@ impl Store {
         .map_err(|error| StoreError::Sqlite { path, error })
     }
 
+    /// The cursor of the last event.
+    #[must_use]
+    pub fn cursor(&self) -> i64 {
+        self.cursor
+    }
+
     /// The events after a cursor, oldest first, at most `limit`.
     ///
     /// # Errors

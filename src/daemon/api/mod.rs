@@ -23,7 +23,7 @@ use utoipa::OpenApi;
 use super::driver::{Ending, Handle};
 use super::names::Zones;
 use crate::lifecycle::engine::Refusal;
-pub use exec::{FRAME_HEAD, Frame};
+pub use exec::{ExecRequest, FRAME_HEAD, Frame, PROTOCOL};
 pub use rights::{Access, Rights};
 use view::Problem;
 
@@ -67,6 +67,7 @@ pub struct Api {
         requests::shutdown,
         stream::events,
         stream::logs,
+        stream::forget_logs,
         exec::exec
     ),
     components(schemas(
@@ -196,7 +197,7 @@ impl Api {
             .route("/v1/instances", get(requests::instances).post(requests::run))
             .route("/v1/instances/{name}", get(requests::instance))
             .route("/v1/instances/{name}", delete(requests::stop))
-            .route("/v1/instances/{name}/logs", get(stream::logs))
+            .route("/v1/instances/{name}/logs", get(stream::logs).delete(stream::forget_logs))
             .route("/v1/instances/{name}/exec", post(exec::exec))
             .route("/v1/networks", get(requests::networks))
             .route("/v1/leases", get(requests::leases))

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Api, Reader, Rejected};
+use super::{Api, Reader, Rejected, Writer};
 use crate::keeper::logs;
 use crate::store::db::Event;
 
@@ -41,10 +41,14 @@ pub(super) struct EventsQuery {
     /// Go on with what comes.
     #[serde(default)]
     follow: bool,
+    /// Leave out what has happened: whatever happens after the answer's head is seen, and nothing else.
+    #[serde(default)]
+    now: bool,
 }
 
 #[utoipa::path(get, path = "/v1/events", params(
-    ("since" = i64, Query, description = "events after this cursor"), ("follow" = bool, Query, description = "go on with what comes")),
+    ("since" = i64, Query, description = "events after this cursor"), ("follow" = bool, Query, description = "go on with what comes"),
+    ("now" = bool, Query, description = "leave out what has happened")),
     responses((status = 200, description = "one event a line: cursor, at, kind, …")))]
 pub(super) async fn events(
     _: Reader,
@@ -52,9 +56,10 @@ pub(super) async fn events(
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, Rejected> {
     let mut followed = api.handle.follow();
+    let last = if query.now { api.handle.query(|_, store| store.cursor()).await? } else { 0 };
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
-        let mut cursor = query.since;
+        let mut cursor = query.since.max(last);
         loop {
             // First what the store has, page by page; then what is told; and the store again when the telling was too fast.
             loop {
@@ -163,4 +168,27 @@ pub(super) async fn logs(
         }
     });
     Ok(ndjson(lines))
+}
+
+#[utoipa::path(delete, path = "/v1/instances/{name}/logs",
+    responses((status = 200), (status = 404, body = super::view::Problem), (status = 409, body = super::view::Problem)))]
+pub(super) async fn forget_logs(
+    _: Writer,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<serde_json::Value>, Rejected> {
+    let id = name.rsplit_once('-').map_or(name.as_str(), |(_, id)| id);
+    let id: crate::ids::Id =
+        id.parse().map_err(|_| Rejected::not_found(format!("`{name}` is not the name of an instance")))?;
+    if api.handle.query(move |engine, _| engine.state.instances.contains_key(&id)).await? {
+        let status = axum::http::StatusCode::CONFLICT;
+        return Err(Rejected::new(
+            status,
+            "conflict",
+            format!("{name} is there and writes its log; stop it first"),
+        ));
+    }
+    logs::remove(&api.state_dir, id.as_str())
+        .map_err(|e| crate::host::Failure::os(format!("removing the log of {name}"), &e))?;
+    Ok(axum::Json(serde_json::json!({ "removed": id })))
 }
