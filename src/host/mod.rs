@@ -14,6 +14,8 @@ use std::sync::mpsc::Receiver;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod op;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};
