@@ -4,14 +4,22 @@
 //! [`enter`] and from then on mounts, configures and filters with ordinary system calls, as on a machine of its own. A
 //! [`jail_init`] is process 1 of each jail. See `docs/lab.md` for what the lab does not do.
 
+mod below;
 pub mod client;
+mod clones;
 pub mod enter;
 mod failure;
+mod holders;
 pub mod jail_init;
 pub mod kernel;
 pub mod layout;
+mod mountinfo;
+mod mounts;
 pub mod netlink;
 pub mod proto;
+mod remove;
+#[cfg(test)]
+mod scratch;
 mod sys;
 mod wire;
 

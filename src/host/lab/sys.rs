@@ -156,18 +156,18 @@ impl SingleThread {
     }
 }
 
-/// Makes a mount (and with `recursive` all below it) read-only. `mount` is a descriptor from `open_tree`.
-pub fn mount_read_only(mount: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
-    let attr =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+/// Sets attributes (`MOUNT_ATTR_*`) of a mount that `open_tree` gave.
+pub fn mount_attributes(mount: BorrowedFd<'_>, set: u64) -> io::Result<()> {
+    // The kinds of access time are one field of several bits, which must be cleared to be set: mount_setattr(2).
+    let clear = if set & libc::MOUNT_ATTR_NOATIME == 0 { 0 } else { libc::MOUNT_ATTR__ATIME };
+    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     // SAFETY: the attribute and its size belong together, the path is an empty C string.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            flags,
+            libc::AT_EMPTY_PATH,
             &raw const attr,
             size_of::<libc::mount_attr>(),
         )
