@@ -293,7 +293,11 @@ impl Making<'_> {
     /// An empty directory with the owner and mode of another.
     fn empty_dir(&self, from: &Path, inside: &Path) -> io::Result<()> {
         let to = self.root.join(inside);
-        make_dir(&to)?;
+        // It is there if an overlay was to be mounted on it and was refused.
+        match make_dir(&to) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         copy_attributes(&fs::metadata(from)?, &to)
     }
 
