@@ -10,12 +10,16 @@ mod clones;
 pub mod enter;
 mod failure;
 mod holders;
+pub mod host;
+mod interfaces;
 pub mod jail_init;
 pub mod kernel;
 pub mod layout;
 mod mountinfo;
 mod mounts;
 pub mod netlink;
+mod params;
+mod probe;
 pub mod proto;
 mod remove;
 #[cfg(test)]
