@@ -306,7 +306,9 @@ fn absent<R>(result: Result<R, Error>) -> Result<Option<R>, Error> {
 /// Shuts the node of a name and type down. Another type under the name is not ours: ng_ether names its nodes like interfaces.
 fn shutdown<T: Transport>(handle: &Handle<T>, name: &str, kind: &str) -> Result<(), Error> {
     match find(handle, name)? {
-        Some(node) if node.node_type.as_bytes() == kind.as_bytes() => absent(handle.node(node.id).shutdown()).map(|_| ()),
+        Some(node) if node.node_type.as_bytes() == kind.as_bytes() => {
+            absent(handle.node(node.id).shutdown()).map(|_| ())
+        }
         _ => Ok(()),
     }
 }

@@ -1,15 +1,21 @@
 //! Interfaces moving into jails and back, and their addresses: [`Op::IfMoveIn`](crate::host::Op) and its kin.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
 
+use crate::ids::Id;
+
 use super::netlink::{Netlink, in_namespace, sysctl};
 
 /// Runs `work` with the tables of a jail, or of the host.
-pub fn with<T: Send>(jail: Option<&OwnedFd>, work: impl FnOnce(&mut Netlink) -> io::Result<T> + Send) -> io::Result<T> {
+pub fn with<T: Send>(
+    jail: Option<&OwnedFd>,
+    work: impl FnOnce(&mut Netlink) -> io::Result<T> + Send,
+) -> io::Result<T> {
     match jail {
         Some(namespace) => in_namespace(namespace.as_fd(), || work(&mut Netlink::open()?)),
         None => work(&mut Netlink::open()?),
@@ -19,7 +25,8 @@ pub fn with<T: Send>(jail: Option<&OwnedFd>, work: impl FnOnce(&mut Netlink) -> 
 /// The calling thread's network namespace, which is the lab's host side.
 pub fn home() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
-    rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Into::into)
+    rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Into::into)
 }
 
 /// Moves an interface into a jail. If it is there under its new name already, that is success: a repetition.
@@ -29,6 +36,8 @@ pub fn move_in(interface: &str, jail: &OwnedFd, inside: &str) -> io::Result<()> 
         Some(link) => {
             // FreeBSD takes an interface down when it moves; here it must be down to be renamed.
             netlink.set_up(link.index, false)?;
+            // So that it is known in the jail whose it is.
+            netlink.set_alias(link.index, interface)?;
             netlink.move_to(link.index, jail.as_fd(), inside)
         }
         None => with(Some(jail), |there| there.index(inside)).map(|_| ()),
@@ -36,7 +45,12 @@ pub fn move_in(interface: &str, jail: &OwnedFd, inside: &str) -> io::Result<()> 
 }
 
 /// Brings an interface home under its own name. Nothing to do if it is home, or gone with its jail.
-pub fn move_home(interface: &str, jail: Option<&OwnedFd>, inside: &str, home: BorrowedFd<'_>) -> io::Result<()> {
+pub fn move_home(
+    interface: &str,
+    jail: Option<&OwnedFd>,
+    inside: &str,
+    home: BorrowedFd<'_>,
+) -> io::Result<()> {
     let Some(jail) = jail else { return Ok(()) };
     if Netlink::open()?.find(interface)?.is_some() {
         return Ok(());
@@ -118,4 +132,31 @@ pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
         netlink.delete_address(link.index, *address)?;
     }
     Ok(())
+}
+
+/// Our interfaces at home by name, and the addresses that were added for shared-IP jails: those with a prefix of their own length
+/// (/32, /128), since the others are the host's.
+pub fn of_host() -> io::Result<(Vec<String>, BTreeSet<(String, IpNet)>)> {
+    let mut netlink = Netlink::open()?;
+    let links: BTreeMap<u32, String> =
+        netlink.links()?.into_iter().map(|link| (link.index, link.name)).collect();
+    let mut aliases = BTreeSet::new();
+    for (index, address) in netlink.addresses()? {
+        let single = address.prefix_len() == address.max_prefix_len() && !address.addr().is_loopback();
+        if let (Some(name), true) = (links.get(&index), single) {
+            aliases.insert((name.clone(), address));
+        }
+    }
+    Ok((links.into_values().filter(|name| is_ours(name)).collect(), aliases))
+}
+
+/// Our interfaces in a jail, by the names they have at home.
+pub fn of_jail(jail: &OwnedFd) -> io::Result<Vec<String>> {
+    with(Some(jail), |netlink| {
+        Ok(netlink.links()?.into_iter().filter_map(|link| link.alias).filter(|name| is_ours(name)).collect())
+    })
+}
+
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(['w', 'g']).is_some_and(|id| id.parse::<Id>().is_ok())
 }

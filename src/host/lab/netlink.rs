@@ -37,6 +37,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// The free text at it.
+    pub alias: Option<String>,
 }
 
 /// A connection to the kernel's tables of one network namespace.
@@ -127,6 +129,11 @@ impl Netlink {
     /// Brings an interface up or down.
     pub fn set_up(&mut self, index: u32, up: bool) -> io::Result<()> {
         self.set(index, Vec::new(), Some(up))
+    }
+
+    /// Sets the free text at an interface (`ip link set … alias`), which stays with it when it moves.
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> io::Result<()> {
+        self.set(index, vec![LinkAttribute::IfAlias(alias.into())], None)
     }
 
     /// Moves an interface into another namespace under a name that is free there.
@@ -266,12 +273,14 @@ fn seen_link(answer: &RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        alias: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             _ => {}
         }
     }

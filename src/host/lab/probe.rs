@@ -11,15 +11,22 @@ const LONGEST_STATUS_LINE: usize = 1024;
 
 /// Whether a TCP connection is accepted.
 pub fn tcp(address: IpAddr, port: u16, timeout: Duration) -> Result<(), Failure> {
-    connect(address, port, timeout).map(|_| ()).map_err(|error| Failure::os(format!("connect to {address} port {port}"), &error))
+    connect(address, port, timeout)
+        .map(|_| ())
+        .map_err(|error| Failure::os(format!("connect to {address} port {port}"), &error))
 }
 
 /// Whether a GET is answered with a status from 200 to 399.
 pub fn http(address: IpAddr, port: u16, path: &str, timeout: Duration) -> Result<(), Failure> {
     let url = format!("http://{}{path}", SocketAddr::new(address, port));
     let end = Instant::now() + timeout;
-    let status = get(address, port, path, end, timeout).map_err(|error| Failure::os(format!("GET {url}"), &error))?;
-    if (200..400).contains(&status) { Ok(()) } else { Err(Failure::new(format!("GET {url}: status {status}"))) }
+    let status =
+        get(address, port, path, end, timeout).map_err(|error| Failure::os(format!("GET {url}"), &error))?;
+    if (200..400).contains(&status) {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("GET {url}: status {status}")))
+    }
 }
 
 fn connect(address: IpAddr, port: u16, timeout: Duration) -> io::Result<TcpStream> {
@@ -35,7 +42,10 @@ fn get(address: IpAddr, port: u16, path: &str, end: Instant, timeout: Duration) 
     let mut stream = connect(address, port, timeout)?;
     stream.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
     let host = SocketAddr::new(address, port);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: warren-health\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: warren-health\r\nConnection: close\r\n\r\n"
+    )?;
     let mut line = Vec::new();
     let mut buffer = [0; 256];
     while !line.contains(&b'\n') {
@@ -47,7 +57,9 @@ fn get(address: IpAddr, port: u16, path: &str, end: Instant, timeout: Duration) 
         stream.set_read_timeout(Some(left))?;
         let read = match stream.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             other => other?,
         };
         if read == 0 || line.len() > LONGEST_STATUS_LINE {

@@ -57,6 +57,8 @@ pub enum Request {
         /// What it wants.
         relays: Vec<Relay>,
     },
+    /// A socket of the userland netgraph: answered with descriptors of its control and its data half.
+    Netgraph,
     /// The power switch.
     Shutdown,
 }

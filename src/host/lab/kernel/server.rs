@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::super::failure::Context;
 use super::super::proto::{Answer, Request};
 use super::super::{layout, wire};
+use super::graph::Netgraph;
 use super::jails::Jails;
 use super::outer::Up;
 use super::relays::Relays;
@@ -38,6 +39,7 @@ struct Shared {
     kernel: Kernel,
     jails: Jails,
     relays: Relays,
+    netgraph: Netgraph,
     connections: AtomicUsize,
 }
 
@@ -84,19 +86,25 @@ impl Kernel {
             return ExitCode::FAILURE;
         }
         std::thread::spawn(move || reap(&children));
+        // A copy, since the relays take the socket and the answer is sent last, when everything else works.
+        let begun = outer.try_clone().and_then(|outer| Relays::new(outer)).doing(|| "start the relays").and_then(|relays| {
+            Ok((relays, Netgraph::start()?))
+        });
+        let (relays, netgraph) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => {
+                eprintln!("lab-kernel: {failure}");
+                let _ = wire::send(outer.as_fd(), &Up::Booted(Err(failure)), &[]);
+                return ExitCode::FAILURE;
+            }
+        };
         if let Err(error) = wire::send(outer.as_fd(), &Up::Booted(Ok(())), &[]) {
             eprintln!("lab-kernel: the outer process is gone: {error}");
             return ExitCode::FAILURE;
         }
-        let relays = match Relays::new(outer) {
-            Ok(relays) => relays,
-            Err(error) => {
-                eprintln!("lab-kernel: relays: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        let shared =
-            Arc::new(Shared { kernel: self, jails: Jails::new(), relays, connections: AtomicUsize::new(0) });
+        drop(outer);
+        let connections = AtomicUsize::new(0);
+        let shared = Arc::new(Shared { kernel: self, jails: Jails::new(), relays, netgraph, connections });
         loop {
             let accepted = rustix::net::accept_with(&shared.kernel.listener, SocketFlags::CLOEXEC);
             let Ok(connection) = accepted else {
@@ -201,6 +209,10 @@ impl Shared {
             }
             Request::Relays { owner, relays } => {
                 self.relays.set(&owner, &relays)?;
+                Answer::Done
+            }
+            Request::Netgraph => {
+                fds.extend(self.netgraph.socket()?);
                 Answer::Done
             }
             Request::Shutdown => Answer::Done, // Done before this is called.
