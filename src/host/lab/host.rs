@@ -20,12 +20,13 @@ use super::failure::Context;
 use super::netlink::Netlink;
 use super::proto::{Answer, Relay, Request};
 use super::{below, interfaces, layout, mountinfo, mounts, params, probe};
-use crate::config::spec::Proto;
 use crate::config::spec::Probe;
+use crate::config::spec::Proto;
 use crate::firewall::{Policy, conntrack, nft, outside};
 use crate::host::graph::{self, Graph, Interfaces};
 use crate::host::{
-    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, NoWitness, Op, Reply, SeenJail, Witness,
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, NoWitness, Op, Reply, SeenJail,
+    Witness,
 };
 use crate::ids::Id;
 use crate::keeper::{self, Place};
@@ -209,7 +210,8 @@ impl Lab {
             Probe::Command { command } => {
                 let jail = self.jail_of(address)?;
                 // Its id is not needed again, but the keeper wants each to be new.
-                let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").doing(|| "draw a job id")?;
+                let unique =
+                    std::fs::read_to_string("/proc/sys/kernel/random/uuid").doing(|| "draw a job id")?;
                 let job = Job {
                     id: format!("probe-{}", unique.trim()),
                     log: Id::of_jail(&jail).map_or_else(|| jail.clone(), |id| id.to_string()),
@@ -278,9 +280,9 @@ impl Lab {
                 Ok(Reply::Done)
             }
             // Nobody asked for this port in so many words, so that a taken one is no reason to fail.
-            Err(failure) => {
-                Ok(Reply::Remark { text: format!("DNS is not reachable from the machine at {machine}: {failure}") })
-            }
+            Err(failure) => Ok(Reply::Remark {
+                text: format!("DNS is not reachable from the machine at {machine}: {failure}"),
+            }),
         }
     }
 
@@ -385,7 +387,10 @@ impl Host for Lab {
                     .hint("leave `uplink` out in the lab; published ports and `nat` work without"));
             }
             Op::EifaceCreate { node, mac, mtu } => {
-                return self.graph.eiface_create(node, *mac, *mtu, &ByNetlink).map(|id| Reply::Node { node: id.0 });
+                return self
+                    .graph
+                    .eiface_create(node, *mac, *mtu, &ByNetlink)
+                    .map(|id| Reply::Node { node: id.0 });
             }
             Op::EifaceDestroy { node } => self.graph.eiface_destroy(node)?,
             Op::LinkConnect { node, bridge, link, guarded } => {
@@ -408,8 +413,9 @@ impl Host for Lab {
             }
             Op::IfConfigure { interface, jail, addresses, routes, loopback } => {
                 let there = jail.as_deref().map(|jail| self.need_network(jail)).transpose()?;
-                interfaces::configure(interface, there.as_ref(), addresses, routes, *loopback)
-                    .doing(|| format!("configure {interface} of {}", jail.as_deref().unwrap_or("the host")))?;
+                interfaces::configure(interface, there.as_ref(), addresses, routes, *loopback).doing(
+                    || format!("configure {interface} of {}", jail.as_deref().unwrap_or("the host")),
+                )?;
                 if let Some(jail) = jail {
                     self.remember(addresses.iter().map(IpNet::addr), jail);
                 }
@@ -457,7 +463,9 @@ impl Host for Lab {
         }
         for (name, jail) in jails {
             // A jail that has gone meanwhile has no interfaces.
-            if jail.vnet && let Some(there) = self.network(&name)? {
+            if jail.vnet
+                && let Some(there) = self.network(&name)?
+            {
                 for interface in interfaces::of_jail(&there).doing(what)? {
                     seen.interfaces.insert(interface, Some(name.clone()));
                 }

@@ -27,5 +27,5 @@ mod scratch;
 mod sys;
 mod wire;
 
-pub use host::{DNS, Lab};
 pub use enter::{dispatch, enter, exec, shutdown, start};
+pub use host::{DNS, Lab};

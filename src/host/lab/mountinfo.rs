@@ -23,11 +23,6 @@ pub fn read() -> io::Result<Vec<Mounted>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
-/// Those at `path` or below it.
-pub fn at_or_below(path: &Path) -> io::Result<Vec<Mounted>> {
-    Ok(read()?.into_iter().filter(|mount| mount.point.starts_with(path)).collect())
-}
-
 /// The one that is seen at exactly `path`.
 pub fn at(path: &Path) -> io::Result<Option<Mounted>> {
     Ok(read()?.into_iter().rfind(|mount| mount.point == path))

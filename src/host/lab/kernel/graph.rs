@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use warren_netgraph::userland::{Graph, Pump, Server, TapPorts};
+use warren_netgraph::userland::Graph;
+use warren_netgraph::userland::pump::Pump;
+use warren_netgraph::userland::server::Server;
+use warren_netgraph::userland::tap::TapPorts;
 
 use super::super::failure::Context;
 use crate::host::Failure;

@@ -87,9 +87,11 @@ impl Kernel {
         }
         std::thread::spawn(move || reap(&children));
         // A copy, since the relays take the socket and the answer is sent last, when everything else works.
-        let begun = outer.try_clone().and_then(|outer| Relays::new(outer)).doing(|| "start the relays").and_then(|relays| {
-            Ok((relays, Netgraph::start()?))
-        });
+        let begun = outer
+            .try_clone()
+            .and_then(|outer| Relays::new(outer))
+            .doing(|| "start the relays")
+            .and_then(|relays| Ok((relays, Netgraph::start()?)));
         let (relays, netgraph) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
