@@ -6,3 +6,4 @@ pub mod config;
 pub mod firewall;
 pub mod host;
 pub mod ids;
+pub mod keeper;

@@ -143,10 +143,10 @@ impl<T: Transport> Graph<T> {
     pub fn eiface_destroy(&self, node: &str) -> Result<(), Failure> {
         self.with(&format!("shut the interface {node} down"), |handle| {
             if let Some(nursery) = find(handle, NURSERY)? {
-                if let Some(newborn) = absent(handle.node(nursery.id).peer(node))? {
-                    if newborn.node_type.as_bytes() == b"eiface" {
-                        absent(handle.node(newborn.id).shutdown())?;
-                    }
+                if let Some(newborn) = absent(handle.node(nursery.id).peer(node))?
+                    && newborn.node_type.as_bytes() == b"eiface"
+                {
+                    absent(handle.node(newborn.id).shutdown())?;
                 }
                 handle.node(nursery.id).rmhook(node)?;
             }

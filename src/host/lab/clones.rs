@@ -294,10 +294,7 @@ impl Making<'_> {
     fn empty_dir(&self, from: &Path, inside: &Path) -> io::Result<()> {
         let to = self.root.join(inside);
         // It is there if an overlay was to be mounted on it and was refused.
-        match make_dir(&to) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        ensure_dir(&to)?;
         copy_attributes(&fs::metadata(from)?, &to)
     }
 
@@ -311,6 +308,13 @@ impl Making<'_> {
         }
         let meta = fs::metadata(lower)?;
         copy_attributes(&meta, &upper)?;
+        if self.clones.user_namespace {
+            adopt(
+                lower,
+                &upper,
+                if inside == Path::new("var") || inside == Path::new("etc") { 2 } else { 1 },
+            )?;
+        }
         if !inside.as_os_str().is_empty() {
             make_dir(&target)?;
             copy_attributes(&meta, &target)?;
@@ -349,11 +353,15 @@ impl Making<'_> {
         for name in parent {
             there.push(name);
             here.push(name);
-            make_dir(&here)?;
+            ensure_dir(&here)?;
             copy_attributes(&fs::metadata(&there)?, &here)?;
         }
-        // Overlayfs documentation, "whiteouts and opaque directories": a character device 0/0.
         let name = relative.file_name().unwrap_or_default();
+        match fs::remove_dir(here.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {} // Or it was adopted.
+        }
+        // Overlayfs documentation, "whiteouts and opaque directories": a character device 0/0.
         rustix::fs::mknodat(rustix::fs::CWD, here.join(name), FileType::CharacterDevice, Mode::empty(), 0)
             .map_err(Into::into)
     }
@@ -369,6 +377,34 @@ fn check_name(name: &str) -> Result<(), Failure> {
 
 fn make_dir(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
+}
+
+fn ensure_dir(path: &Path) -> io::Result<()> {
+    match make_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives the upper layer directories of its own where the lower one has them, so many levels deep. A directory that is in both
+/// layers has the upper one's owner: without this an ordinary user, whose namespace knows no number for root's files, could
+/// write nowhere in `/var`.
+fn adopt(lower: &Path, upper: &Path, levels: u32) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(lower) else { return Ok(()) }; // What may not be read stays as it is.
+    for entry in entries {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if !meta.is_dir() {
+            continue;
+        }
+        let own = upper.join(entry.file_name());
+        ensure_dir(&own)?;
+        copy_attributes(&meta, &own)?;
+        if levels > 1 {
+            adopt(&entry.path(), &own, levels - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// Owner and mode. In a user namespace owners that have no number there stay ours.

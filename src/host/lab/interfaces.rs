@@ -134,9 +134,12 @@ pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
     Ok(())
 }
 
+/// Addresses with the interface they are on.
+pub type Aliases = BTreeSet<(String, IpNet)>;
+
 /// Our interfaces at home by name, and the addresses that were added for shared-IP jails: those with a prefix of their own length
 /// (/32, /128), since the others are the host's.
-pub fn of_host() -> io::Result<(Vec<String>, BTreeSet<(String, IpNet)>)> {
+pub fn of_host() -> io::Result<(Vec<String>, Aliases)> {
     let mut netlink = Netlink::open()?;
     let links: BTreeMap<u32, String> =
         netlink.links()?.into_iter().map(|link| (link.index, link.name)).collect();

@@ -67,22 +67,12 @@ fn begin(control: &OwnedFd) -> Result<OwnedFd, Failure> {
     let root = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open the root {}", path.display()))?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(
-        &root,
-        "proc",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    ) {
-        Ok(target) => rustix::mount::move_mount(
-            &mount_proc()?,
-            "",
-            &target,
-            "",
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-        )
-        .doing(|| "mount /proc in the jail")?,
-        Err(_) => {} // A root without a /proc directory gets none.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A root without a /proc directory gets none.
+    if let Ok(target) = rustix::fs::openat2(&root, "proc", flags, Mode::empty(), resolve) {
+        let to_target = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&mount_proc()?, "", &target, "", to_target)
+            .doing(|| "mount /proc in the jail")?;
     }
     rustix::process::fchdir(&root).doing(|| "enter the root")?;
     drop(root);

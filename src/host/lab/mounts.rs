@@ -111,6 +111,7 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
             mount.root.display()
         )
     };
+    place(mount)?; // Refuses `/` and `..`, for which there would be no way back.
     let root = below::open_root(&mount.root).doing(|| format!("open the root {}", mount.root.display()))?;
     let is_file = kind == Kind::Nullfs
         && std::fs::metadata(&mount.source).doing(|| format!("look at {}", mount.source))?.is_file();

@@ -89,7 +89,7 @@ impl Kernel {
         // A copy, since the relays take the socket and the answer is sent last, when everything else works.
         let begun = outer
             .try_clone()
-            .and_then(|outer| Relays::new(outer))
+            .and_then(Relays::new)
             .doing(|| "start the relays")
             .and_then(|relays| Ok((relays, Netgraph::start()?)));
         let (relays, netgraph) = match begun {

@@ -1,0 +1,538 @@
+//! What jobs print, on disk: written by the keeper, read by anybody.
+//!
+//! `<state-dir>/log/<name>.log` holds one JSON object to a line. The first is a [`Header`], the others are [`Line`]s:
+//!
+//! ```text
+//! {"log":"k3f9q2ab","format":1,"generation":1766516400000}
+//! {"at":1766516400123,"job":"k3f9q2ab.start.0","stream":"out","line":"starting nginx"}
+//! {"at":1766516400124,"job":"k3f9q2ab.start.0","stream":"err","line":"a very long li","part":true}
+//! ```
+//!
+//! A file that would exceed [`MAX_FILE`] becomes `<name>.log.1` in place of the one before, so that a log never takes more
+//! than twice that. Generations grow; a [`Position`] is a generation and an offset in it, and stays good when its file is
+//! renamed. A line that was torn by a full disk is skipped by the reader and told of by the writer.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Failure;
+
+/// The size at which a file is put aside, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+/// The longest line, in bytes; longer ones are cut into parts.
+pub const MAX_LINE: usize = 8 << 10;
+/// How much is read at once. Bigger than any line: JSON writes a byte as six at most.
+const CHUNK: u64 = 256 << 10;
+
+/// The first line of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The log's name.
+    pub log: String,
+    /// 1.
+    pub format: u32,
+    /// When the file was begun, in milliseconds since the epoch, or one more than the generation before.
+    pub generation: u64,
+}
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+    /// The keeper: it tells of lines it could not write.
+    Keeper,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When it was read, in milliseconds since the epoch.
+    pub at: u64,
+    /// The job that printed it.
+    pub job: String,
+    /// Where to.
+    pub stream: Origin,
+    /// The text, without its newline; bytes that are not UTF-8 are replaced.
+    pub line: String,
+    /// Whether the line goes on in the next entry of this stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
+}
+
+/// A [`Line`] on its way to disk, written without being copied: a job may print a great many.
+#[derive(Debug, Serialize)]
+pub struct LineRef<'a> {
+    /// As in [`Line`].
+    pub at: u64,
+    /// As in [`Line`].
+    pub job: &'a str,
+    /// As in [`Line`].
+    pub stream: Origin,
+    /// As in [`Line`].
+    pub line: std::borrow::Cow<'a, str>,
+    /// As in [`Line`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
+}
+
+/// A place in a log, to go on reading from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Of the file; 0 is before every file.
+    pub generation: u64,
+    /// In bytes.
+    pub offset: u64,
+}
+
+/// Whether a name may be that of a log: a plain file name.
+///
+/// # Errors
+/// It may not.
+pub fn check_name(name: &str) -> Result<(), Failure> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@');
+    if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.bytes().all(good) {
+        return Err(Failure::new(format!("{name:?} cannot be the name of a log"))
+            .hint("letters, digits, and - _ . @, at most 200, not beginning with a dot"));
+    }
+    Ok(())
+}
+
+fn current(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.log"))
+}
+
+fn previous(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.log.1"))
+}
+
+fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("log")
+}
+
+fn invalid(failure: &Failure) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, failure.to_string())
+}
+
+/// The writing side. One per keeper.
+#[derive(Debug)]
+pub struct Logs {
+    dir: PathBuf,
+    open: HashMap<String, LogFile>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    file: File,
+    size: u64,
+    generation: u64,
+    users: usize,
+    /// Whether the last write ended inside a line.
+    torn: bool,
+    /// Lines that could not be written since the last one that could.
+    lost: u64,
+}
+
+impl Logs {
+    /// Makes the directory if need be.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(state_dir: &Path) -> io::Result<Self> {
+        let dir = directory(state_dir);
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir, open: HashMap::new() })
+    }
+
+    /// Opens a log for one more stream.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(&mut self, name: &str, now: u64) -> io::Result<()> {
+        check_name(name).map_err(|e| invalid(&e))?;
+        if let Some(log) = self.open.get_mut(name) {
+            log.users += 1;
+            return Ok(());
+        }
+        let (file, size) = open_append(&current(&self.dir, name))?;
+        let generation = header(&current(&self.dir, name)).map_or(0, |(h, _)| h.generation);
+        let before = header(&previous(&self.dir, name)).map_or(0, |(h, _)| h.generation);
+        let mut log =
+            LogFile { file, size, generation: generation.max(before), users: 1, torn: false, lost: 0 };
+        if size == 0 {
+            log.begin(name, now);
+        } else if generation == 0 {
+            // Not one of ours, or its header is torn: put it aside whole.
+            log.rotate(&self.dir, name, now)?;
+        }
+        self.open.insert(name.to_owned(), log);
+        Ok(())
+    }
+
+    /// Gives a log up for one stream; the last one closes it.
+    pub fn close(&mut self, name: &str) {
+        if let Some(log) = self.open.get_mut(name) {
+            log.users = log.users.saturating_sub(1);
+            if log.users == 0 {
+                self.open.remove(name);
+            }
+        }
+    }
+
+    /// A batch of lines for a log; it is written when it is dropped.
+    pub fn batch<'a>(&'a mut self, name: &'a str, now: u64) -> Batch<'a> {
+        Batch { dir: &self.dir, name, now, log: self.open.get_mut(name), buffer: Vec::new(), count: 0 }
+    }
+}
+
+/// Lines that are written together.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    dir: &'a Path,
+    name: &'a str,
+    now: u64,
+    /// None: the log could not be opened, and the lines go nowhere.
+    log: Option<&'a mut LogFile>,
+    buffer: Vec<u8>,
+    count: u64,
+}
+
+impl Batch<'_> {
+    /// Adds a line. What cannot be written is counted and told of later: a full disk must not stop a job.
+    pub fn push(&mut self, line: &LineRef<'_>) {
+        let Some(log) = &mut self.log else { return };
+        let start = self.buffer.len();
+        if serde_json::to_writer(&mut self.buffer, line).is_err() {
+            // Strings and numbers always can be written to memory.
+            self.buffer.truncate(start);
+            return;
+        }
+        self.buffer.push(b'\n');
+        self.count += 1;
+        if log.size + self.buffer.len() as u64 > MAX_FILE {
+            let last = self.buffer.split_off(start);
+            log.append(&self.buffer, self.count - 1, self.now);
+            if let Err(e) = log.rotate(self.dir, self.name, self.now) {
+                eprintln!("warren keeper: {}: {e}", current(self.dir, self.name).display());
+                log.lost += 1;
+                self.buffer.clear();
+                self.count = 0;
+            } else {
+                self.buffer = last;
+                self.count = 1;
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.append(&self.buffer, self.count, self.now);
+        }
+    }
+}
+
+/// Opens for appending. A link is not followed: names come from ids, but the directory may be old.
+fn open_append(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+impl LogFile {
+    fn begin(&mut self, name: &str, now: u64) {
+        self.generation = now.max(self.generation + 1);
+        let header = Header { log: name.to_owned(), format: 1, generation: self.generation };
+        if let Ok(mut text) = serde_json::to_vec(&header) {
+            text.push(b'\n');
+            self.append(&text, 0, now);
+        }
+    }
+
+    fn rotate(&mut self, dir: &Path, name: &str, now: u64) -> io::Result<()> {
+        std::fs::rename(current(dir, name), previous(dir, name)).or_else(|e| match e.kind() {
+            // Somebody removed the log; the new file begins afresh.
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(e),
+        })?;
+        (self.file, self.size) = open_append(&current(dir, name))?;
+        self.torn = false;
+        self.begin(name, now);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8], lines: u64, at: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.torn || self.lost > 0 {
+            let line = format!("{} lines were lost because the log could not be written", self.lost);
+            let line = Line { at, job: String::new(), stream: Origin::Keeper, line, part: false };
+            let mut text = if self.torn { vec![b'\n'] } else { Vec::new() };
+            text.extend(serde_json::to_vec(&line).unwrap_or_default());
+            text.push(b'\n');
+            if self.put(&text).is_err() {
+                self.lost += lines;
+                return;
+            }
+            self.lost = 0;
+        }
+        if self.put(bytes).is_err() {
+            self.lost += lines.max(1);
+        }
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.size += count as u64;
+                    self.torn = bytes.get(count - 1) != Some(&b'\n');
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The header of a file and the offset behind it.
+fn header(path: &Path) -> Option<(Header, u64)> {
+    let file = File::open(path).ok()?;
+    read_header(&file)
+}
+
+fn read_header(file: &File) -> Option<(Header, u64)> {
+    let mut first = Vec::new();
+    let length = BufReader::with_capacity(512, file.take(1024)).read_until(b'\n', &mut first).ok()?;
+    Some((serde_json::from_slice(&first).ok()?, length as u64))
+}
+
+/// A file of a log that is there, with its header.
+struct Generation {
+    file: File,
+    header: Header,
+    start: u64,
+}
+
+/// What there is of a log, older first. Asked again if a rotation came between.
+fn generations(dir: &Path, name: &str) -> io::Result<Vec<Generation>> {
+    for _ in 0..8 {
+        let mut found: Vec<Generation> = Vec::new();
+        // The current one first: if it is put aside meanwhile, it shows up twice, and not never.
+        for path in [current(dir, name), previous(dir, name)] {
+            match File::open(path) {
+                Ok(file) => {
+                    if let Some((header, start)) = read_header(&file) {
+                        found.insert(0, Generation { file, header, start });
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if let [old, new] = found.as_slice()
+            && old.header.generation >= new.header.generation
+        {
+            continue;
+        }
+        return Ok(found);
+    }
+    Ok(Vec::new())
+}
+
+/// Reads on from a position: up to about `CHUNK` bytes of lines, none if there are none yet, and the position behind them.
+///
+/// A log that does not exist has no lines. Whoever reads so slowly that a whole generation was dropped goes on at the oldest line there is.
+///
+/// # Errors
+/// The files cannot be read, or the name is none.
+pub fn read(state_dir: &Path, name: &str, from: Position) -> io::Result<(Vec<Line>, Position)> {
+    check_name(name).map_err(|e| invalid(&e))?;
+    let mut position = from;
+    for it in generations(&directory(state_dir), name)? {
+        if it.header.generation < position.generation {
+            continue;
+        }
+        if it.header.generation > position.generation {
+            position = Position { generation: it.header.generation, offset: it.start };
+        }
+        let (lines, offset) = read_lines(it.file, position.offset, CHUNK)?;
+        position.offset = offset;
+        if !lines.is_empty() {
+            return Ok((lines, position));
+        }
+    }
+    Ok((Vec::new(), position))
+}
+
+/// The last `count` lines of a log and the position behind them.
+///
+/// # Errors
+/// As [`read`].
+pub fn tail(state_dir: &Path, name: &str, count: usize) -> io::Result<(Vec<Line>, Position)> {
+    check_name(name).map_err(|e| invalid(&e))?;
+    let mut position = Position::default();
+    let mut all = Vec::new();
+    for it in generations(&directory(state_dir), name)? {
+        let (lines, offset) = read_lines(it.file, it.start, 4 * MAX_FILE)?;
+        all.extend(lines);
+        position = Position { generation: it.header.generation, offset };
+    }
+    all.drain(..all.len().saturating_sub(count));
+    Ok((all, position))
+}
+
+/// Removes a log.
+///
+/// # Errors
+/// A file is there and cannot be removed.
+pub fn remove(state_dir: &Path, name: &str) -> io::Result<()> {
+    check_name(name).map_err(|e| invalid(&e))?;
+    for path in [previous(&directory(state_dir), name), current(&directory(state_dir), name)] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The whole lines behind an offset, and the offset behind them. What is no line of ours is skipped.
+fn read_lines(mut file: File, offset: u64, most: u64) -> io::Result<(Vec<Line>, u64)> {
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    let end = match bytes.iter().rposition(|b| *b == b'\n') {
+        Some(at) => at + 1,
+        // No line is that long: skip it.
+        None if bytes.len() as u64 == most => bytes.len(),
+        None => 0,
+    };
+    let whole = bytes.get(..end).unwrap_or_default();
+    let lines = whole.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    Ok((lines, offset + end as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(logs: &mut Logs, texts: &[&str]) {
+        let mut batch = logs.batch("a", 5);
+        for text in texts {
+            batch.push(&LineRef { at: 5, job: "j", stream: Origin::Out, line: (*text).into(), part: false });
+        }
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|l| l.line.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_written_can_be_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path(), "a", Position::default()).unwrap(), (vec![], Position::default()));
+        let mut logs = Logs::new(dir.path()).unwrap();
+        logs.open("a", 7).unwrap();
+        write(&mut logs, &["one", "two"]);
+        let (lines, position) = read(dir.path(), "a", Position::default()).unwrap();
+        assert_eq!(texts(&lines), ["one", "two"]);
+        assert_eq!(position.generation, 7);
+        assert_eq!(read(dir.path(), "a", position).unwrap(), (vec![], position));
+        // A second keeper goes on in the same file.
+        drop(logs);
+        let mut logs = Logs::new(dir.path()).unwrap();
+        logs.open("a", 9).unwrap();
+        write(&mut logs, &["three"]);
+        assert_eq!(texts(&read(dir.path(), "a", position).unwrap().0), ["three"]);
+        assert_eq!(texts(&tail(dir.path(), "a", 2).unwrap().0), ["two", "three"]);
+        remove(dir.path(), "a").unwrap();
+        assert_eq!(tail(dir.path(), "a", 2).unwrap().0, []);
+    }
+
+    #[test]
+    fn a_log_is_bounded_and_a_follower_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut logs = Logs::new(dir.path()).unwrap();
+        logs.open("a", 1).unwrap();
+        let long = "x".repeat(4000);
+        let mut position = Position::default();
+        let mut seen = Vec::new();
+        for number in 0..2000 {
+            write(&mut logs, &[&format!("{number} {long}")]);
+            if number % 100 == 99 {
+                loop {
+                    let (lines, next) = read(dir.path(), "a", position).unwrap();
+                    position = next;
+                    if lines.is_empty() {
+                        break;
+                    }
+                    seen.extend(lines.into_iter().map(|l| l.line));
+                }
+            }
+        }
+        assert_eq!(seen.len(), 2000);
+        assert!(seen.iter().enumerate().all(|(number, l)| l.starts_with(&format!("{number} "))));
+        let size: u64 = std::fs::read_dir(dir.path().join("log"))
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(size <= 2 * MAX_FILE, "{size}");
+        // One that was overtaken goes on with what there is.
+        let (lines, _) = read(dir.path(), "a", Position { generation: 1, offset: 100_000 }).unwrap();
+        assert!(!lines.is_empty());
+    }
+
+    #[test]
+    fn a_torn_line_costs_itself_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut logs = Logs::new(dir.path()).unwrap();
+        logs.open("a", 1).unwrap();
+        write(&mut logs, &["one"]);
+        let log = logs.open.get_mut("a").unwrap();
+        log.put(b"{\"at\":5,\"jo").unwrap();
+        log.lost = 1;
+        write(&mut logs, &["three"]);
+        let (lines, _) = read(dir.path(), "a", Position::default()).unwrap();
+        assert_eq!(texts(&lines), ["one", "1 lines were lost because the log could not be written", "three"]);
+    }
+
+    #[test]
+    fn a_strange_file_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut logs = Logs::new(dir.path()).unwrap();
+        std::fs::write(dir.path().join("log/a.log"), "what is this").unwrap();
+        logs.open("a", 1).unwrap();
+        write(&mut logs, &["one"]);
+        assert_eq!(texts(&tail(dir.path(), "a", 9).unwrap().0), ["one"]);
+        assert_eq!(std::fs::read(dir.path().join("log/a.log.1")).unwrap(), b"what is this");
+    }
+
+    #[test]
+    fn names_stay_in_the_directory() {
+        for name in ["", ".", "..", ".a", "a/b", "a\0", "a b", &"a".repeat(201)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["k3f9q2ab", "keeper", "a.b-c_d@e"] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+}
