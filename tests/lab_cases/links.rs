@@ -6,7 +6,7 @@ use warren::host::lab::Lab;
 use warren::host::{Host, NoWitness, Op, Reply};
 
 use crate::lab_support::harness::Talk;
-use crate::lab_support::instance::{Instance, Network, fails, perform, undo};
+use crate::lab_support::instance::{Instance, Network, assert_empty, fails, perform, undo};
 
 /// Each step may be the last one before a crash: undoing it all from there leaves nothing.
 pub fn half_made_things_are_undone(lab: &Lab, _: &mut Talk) {
@@ -24,7 +24,7 @@ pub fn half_made_things_are_undone(lab: &Lab, _: &mut Talk) {
         undo(lab, &ops[..reached]);
     }
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 fn received(lab: &Lab, instance: &Instance) -> u64 {
@@ -62,7 +62,7 @@ pub fn neighbours_talk_and_others_do_not_hear(lab: &Lab, _: &mut Talk) {
         instance.remove(lab);
     }
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 pub fn a_stolen_address_is_dropped(lab: &Lab, _: &mut Talk) {
@@ -80,7 +80,7 @@ pub fn a_stolen_address_is_dropped(lab: &Lab, _: &mut Talk) {
     thief.remove(lab);
     victim.remove(lab);
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 pub fn an_interface_moves_in_and_home(lab: &Lab, _: &mut Talk) {
@@ -102,7 +102,7 @@ pub fn an_interface_moves_in_and_home(lab: &Lab, _: &mut Talk) {
     perform(lab, &Op::JailRemove { jail });
     instance.remove(lab);
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 pub fn frames_reach_a_hook_of_the_bridge(lab: &Lab, _: &mut Talk) {
@@ -142,7 +142,7 @@ pub fn frames_reach_a_hook_of_the_bridge(lab: &Lab, _: &mut Talk) {
     drop(lab.frames(&network.id.bridge(), 0).unwrap());
     instance.remove(lab);
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 pub fn aliases_tell_which_were_new(lab: &Lab, _: &mut Talk) {
@@ -164,5 +164,5 @@ pub fn aliases_tell_which_were_new(lab: &Lab, _: &mut Talk) {
         lab.perform(&Op::AliasRemove { interface: "nosuch0".into(), addresses: vec![a] }, &NoWitness).is_ok()
     );
     network.remove(lab);
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }

@@ -6,7 +6,7 @@ use warren::host::Op;
 use warren::host::lab::Lab;
 
 use crate::lab_support::harness::{Outside, Talk, eventually, processes_of};
-use crate::lab_support::instance::{Instance, Network, perform};
+use crate::lab_support::instance::{Instance, Network, assert_empty, perform};
 
 /// In its first life it makes an instance and is killed; in its second it finds the clone and removes it.
 pub fn inside(lab: &Lab, talk: &mut Talk) {
@@ -24,7 +24,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     assert!(!lab.root(id.as_str()).join("usr/bin").exists());
     perform(lab, &ops[0].undo().unwrap());
     perform(lab, &Op::CloneDestroy { name: id.to_string(), source: TemplateSource::Host });
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
     talk.say(&format!("boot {}", lab.boot_id()));
 }
 

@@ -42,6 +42,12 @@ pub fn all() -> Vec<Case> {
             user_too: false,
         },
         Case {
+            name: "what_a_dead_daemon_leaves_goes_on",
+            inside: outside::daemon_inside,
+            outside: outside::daemon_outside,
+            user_too: true,
+        },
+        Case {
             name: "killing_the_kernel_is_a_reboot",
             inside: machine::inside,
             outside: machine::outside,

@@ -10,9 +10,7 @@ use warren::host::lab::Lab;
 use warren::host::{Host, NoWitness, Op, Reply};
 
 use crate::lab_support::harness::{Outside, Talk, eventually};
-use crate::lab_support::instance::{Instance, Network, fails, perform};
-
-const PORT: u16 = 18_080;
+use crate::lab_support::instance::{Instance, Network, assert_empty, fails, perform};
 
 fn policy(network: &Network, port: u16) -> Policy {
     Policy {
@@ -43,6 +41,7 @@ fn get(port: u16) -> std::io::Result<String> {
 }
 
 pub fn inside(lab: &Lab, talk: &mut Talk) {
+    let port = talk.say("port?").parse().unwrap();
     let network = Network::new(lab, 0xcccc_dddd);
     let web = Instance::new(lab, Some(&network), 51);
     web.run(lab, "mkdir -p /srv/www && hostname > /srv/www/name").unwrap();
@@ -66,7 +65,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     perform(lab, &command("test -e /srv/www/name"));
     fails(lab, &command("test -e /srv/www/nothing"));
 
-    let load = Op::AnchorLoad(policy(&network, PORT));
+    let load = Op::AnchorLoad(policy(&network, port));
     perform(lab, &load);
     let anchor = format!("warren/{}", network.id);
     perform(
@@ -106,23 +105,31 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     assert_eq!(talk.say("gone?"), "gone");
     web.remove(lab);
     network.remove(lab);
-    let left = lab.observe().unwrap();
-    assert!(left.is_empty(), "{left:?}");
+    assert_empty(lab);
+}
+
+/// Tells the inside a port that is free at the moment.
+fn give_port(machine: &mut Outside) -> u16 {
+    assert_eq!(machine.hear(), "port?");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    machine.answer(&port.to_string());
+    port
 }
 
 pub fn outside(machine: &mut Outside) {
+    let port = give_port(machine);
     assert_eq!(machine.hear(), "look");
-    let text = get(PORT).unwrap();
+    let text = get(port).unwrap();
     let name = text.lines().last().unwrap().to_owned();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket.send_to(b"x", "127.0.0.1:53999").unwrap();
+    socket.send_to(b"x", machine.dns).unwrap();
     let mut buffer = [0; 64];
     let length = socket.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"answer to x");
     machine.answer(&name);
     assert_eq!(machine.hear(), "gone?");
-    assert!(get(PORT).is_err(), "the relay outlived its anchor");
+    assert!(get(port).is_err(), "the relay outlived its anchor");
     machine.answer("gone");
 }
 
@@ -139,7 +146,7 @@ pub fn taken_inside(lab: &Lab, talk: &mut Talk) {
         lab,
         &Op::Drain { anchor: String::new(), addresses: vec![nobody], wait: Duration::from_secs(60) },
     );
-    assert!(lab.observe().unwrap().is_empty());
+    assert_empty(lab);
 }
 
 pub fn taken_outside(machine: &mut Outside) {
@@ -147,4 +154,58 @@ pub fn taken_outside(machine: &mut Outside) {
     assert_eq!(machine.hear(), "port?");
     machine.answer(&listener.local_addr().unwrap().port().to_string());
     machine.child.wait().unwrap();
+}
+
+/// In its first life it publishes a server and is killed; in its second it finds all as it was and takes it down.
+pub fn daemon_inside(lab: &Lab, talk: &mut Talk) {
+    let port = talk.say("port?").parse().unwrap();
+    let network = Network { id: warren::ids::Id::from_random(0xabcd_1111) };
+    let (id, ops) = Instance::ops(lab, Some(&network), 71);
+    let load = Op::AnchorLoad(policy(&network, port));
+    if lab.observe().unwrap().jails.is_empty() {
+        let network = Network::new(lab, 0xabcd_1111);
+        let web = Instance::new(lab, Some(&network), 71);
+        web.run(lab, "mkdir -p /srv/www && hostname > /srv/www/name").unwrap();
+        web.spawn(lab, "exec busybox httpd -f -p 8000 -h /srv/www");
+        perform(lab, &load);
+        let anchor = format!("warren/{}", network.id);
+        perform(
+            lab,
+            &Op::TableAdd { anchor, tables: vec!["web".into()], addresses: vec![Instance::address(71)] },
+        );
+        let probe = Probe::Tcp { port: 8000 };
+        let ask = Op::Probe { probe, address: Instance::address(71), timeout: Duration::from_secs(1) };
+        eventually("the server answers", || lab.perform(&ask, &NoWitness).is_ok());
+        talk.say(&format!("web-{id}"));
+        panic!("it was to be killed");
+    }
+    let seen = lab.observe().unwrap();
+    assert_eq!(seen.interfaces[&id.node()], Some(id.jail()));
+    assert_eq!(seen.jobs.len(), 1);
+    assert!(seen.jails[&id.jail()].processes >= 1);
+    talk.say("still there");
+    perform(lab, &load.undo().unwrap());
+    Instance { id, ops }.remove(lab);
+    network.remove(lab);
+    assert_empty(lab);
+}
+
+pub fn daemon_outside(machine: &mut Outside) {
+    let port = give_port(machine);
+    let name = machine.hear();
+    let mut open = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // SIGKILL to the process that was started, which stands for the one inside.
+    machine.child.kill().unwrap();
+    machine.child.wait().unwrap();
+    let text = get(port).unwrap();
+    assert!(text.ends_with(&format!("{name}\n")), "{text:?}");
+    open.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    open.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with(&format!("{name}\n")));
+    machine.restart();
+    give_port(machine);
+    assert_eq!(machine.hear(), "still there");
+    machine.answer("");
 }

@@ -39,6 +39,8 @@ impl Talk {
 pub struct Outside {
     pub state_dir: PathBuf,
     pub child: Child,
+    /// Where on the machine the lab's DNS is to be.
+    pub dns: std::net::SocketAddr,
     lines: BufReader<std::process::ChildStdout>,
     name: &'static str,
     user: bool,
@@ -58,16 +60,18 @@ impl Outside {
         } else {
             Command::new(&me)
         };
+        let dns = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut child = command
             .args(["case", name])
             .arg(state_dir)
+            .arg(dns.to_string())
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { state_dir: state_dir.to_owned(), child, lines, name, user }
+        Self { state_dir: state_dir.to_owned(), child, lines, name, user, dns }
     }
 
     /// The inside once more, after its end.
@@ -164,17 +168,16 @@ pub fn main(cases: &[Case]) -> ExitCode {
                 }
             };
         }
-        ["case", name, dir] => return inside(cases, name, Path::new(dir)),
+        ["case", name, dir, dns] => return inside(cases, name, Path::new(dir), dns),
         _ => {}
     }
     run_all(cases, &words)
 }
 
 /// A case's process.
-fn inside(cases: &[Case], name: &str, dir: &Path) -> ExitCode {
+fn inside(cases: &[Case], name: &str, dir: &Path, dns: &str) -> ExitCode {
     lab::enter(dir).unwrap_or_else(|failure| panic!("enter: {failure}"));
-    let lab = Lab::open(dir, Some(([127, 0, 0, 1], 53_999).into()))
-        .unwrap_or_else(|failure| panic!("open: {failure}"));
+    let lab = Lab::open(dir, dns.parse().ok()).unwrap_or_else(|failure| panic!("open: {failure}"));
     let case = cases.iter().find(|case| case.name == name).expect("no such case");
     (case.inside)(&lab, &mut Talk);
     ExitCode::SUCCESS

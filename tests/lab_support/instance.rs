@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::harness::eventually;
 use warren::config::spec::{CommandLine, TemplateSource};
 use warren::host::lab::Lab;
 use warren::host::{Failure, Guard, Host, Jail, Job, Mount, NoWitness, Op, Reply};
@@ -57,6 +58,17 @@ impl Network {
     pub fn remove(self, lab: &Lab) {
         undo(lab, &Self::ops(self.id));
     }
+}
+
+/// Nothing is left. The keeper learns of the end of killed jobs a moment after the kernel has seen it.
+pub fn assert_empty(lab: &Lab) {
+    eventually("nothing is left in the lab", || {
+        let mut left = lab.observe().unwrap();
+        let only_jobs = !left.jobs.is_empty();
+        left.jobs.clear();
+        assert!(left.is_empty(), "{left:?}");
+        !only_jobs
+    });
 }
 
 /// Performs the undoing of each, last first.

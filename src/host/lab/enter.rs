@@ -91,6 +91,12 @@ pub fn enter(state_dir: &Path) -> Result<(), Failure> {
     }
     let here = std::env::current_dir();
     sys::enter(process1.as_fd(), kinds).doing(|| "enter the lab's namespaces")?;
+    if *user_namespace && !nix::unistd::geteuid().is_root() {
+        // The machine's root has entered an ordinary user's lab, where it has no number: it becomes that user.
+        let root = (nix::unistd::Gid::from_raw(0), nix::unistd::Uid::from_raw(0));
+        nix::unistd::setresgid(root.0, root.0, root.0).doing(|| "become the lab's root group")?;
+        nix::unistd::setresuid(root.1, root.1, root.1).doing(|| "become the lab's root")?;
+    }
     // The mount namespace's root became ours and the working directory with it; paths are the same there.
     if let Ok(here) = here {
         let _ = std::env::set_current_dir(here);

@@ -75,6 +75,7 @@ impl Lab {
         if std::os::unix::fs::MetadataExt::ino(&mine) != pid_namespace {
             return Err(Failure::new(format!("{}: this process is outside of it", what())));
         }
+        let dns_names = dns_relays(&client)?;
         let sockets = client.clone();
         let open = move || {
             let [control, _] = sockets.fetch(&Request::Netgraph)?;
@@ -93,7 +94,7 @@ impl Lab {
             client,
             boot,
             dns,
-            dns_names: Mutex::default(),
+            dns_names: Mutex::new(dns_names),
             addresses: Mutex::default(),
         })
     }
@@ -290,6 +291,19 @@ impl Lab {
         self.client.order(&Request::Relays { owner: dns_owner(name), relays: Vec::new() })?;
         self.dns_names.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| owner != name);
         self.keeper.drop_socket(name)
+    }
+}
+
+/// The listening sockets that are relayed for DNS by an earlier daemon's doing.
+fn dns_relays(client: &Client) -> Result<BTreeMap<Proto, String>, Failure> {
+    match client.ask(&Request::RelayList)? {
+        (Answer::Relays { relays }, _) => Ok(relays
+            .into_iter()
+            .filter_map(|(owner, relays)| {
+                Some((relays.first()?.proto, owner.strip_prefix("listen ")?.to_owned()))
+            })
+            .collect()),
+        (other, _) => Err(unexpected(&other)),
     }
 }
 

@@ -49,8 +49,8 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 
 /// Builds the jail. Gives a proc file system of its pid namespace, mounted nowhere.
 fn begin(control: &OwnedFd) -> Result<OwnedFd, Failure> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .doing(|| "set the death signal")?;
+    // No death signal: that is bound to the thread that cloned us, which lives only as long as its client's connection. When the
+    // lab-kernel dies the kernel kills all of its pid namespace, us included.
     let (setup, _): (JailSetup, _) = wire::receive(control.as_fd())
         .doing(|| "receive the jail's description")?
         .ok_or_else(|| Failure::new("the lab-kernel is gone"))?;

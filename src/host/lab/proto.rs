@@ -57,6 +57,8 @@ pub enum Request {
         /// What it wants.
         relays: Vec<Relay>,
     },
+    /// The relays there are, by owner.
+    RelayList,
     /// A socket of the userland netgraph: answered with descriptors of its control and its data half.
     Netgraph,
     /// The power switch.
@@ -102,6 +104,11 @@ pub enum Answer {
         jails: BTreeMap<String, JailInfo>,
         /// Whether there are more.
         more: bool,
+    },
+    /// To [`Request::RelayList`].
+    Relays {
+        /// By owner.
+        relays: BTreeMap<String, Vec<Relay>>,
     },
     /// It failed.
     Failed(Failure),

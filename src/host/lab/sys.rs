@@ -44,6 +44,8 @@ pub fn spawn_in(
     gate: Option<BorrowedFd<'_>>,
 ) -> io::Result<Child> {
     let exe = c"/proc/self/exe";
+    // None of the caller's environment: a jail's processes may read that of process 1.
+    let environment: [*const libc::c_char; 1] = [std::ptr::null()];
     let argv: Vec<CString> = std::iter::once(OsStr::new("warren"))
         .chain(arguments.iter().copied())
         .map(|argument| CString::new(argument.as_bytes()))
@@ -64,8 +66,8 @@ pub fn spawn_in(
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: see above; `environ` is libc's own, unchanged since the clone.
-        0 => unsafe { exec_or_exit(exe.as_ptr(), pointers.as_ptr(), keep, gate) },
+        // SAFETY: see above.
+        0 => unsafe { exec_or_exit(exe.as_ptr(), pointers.as_ptr(), environment.as_ptr(), keep, gate) },
         // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
         _ => Ok(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
     }
@@ -74,16 +76,14 @@ pub fn spawn_in(
 /// The child's half of [`spawn_in`].
 ///
 /// # Safety
-/// Only in a freshly cloned child; `argv` is a null-terminated array of C strings.
+/// Only in a freshly cloned child; `argv` and `environment` are null-terminated arrays of C strings.
 unsafe fn exec_or_exit(
     exe: *const libc::c_char,
     argv: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
     keep: RawFd,
     gate: Option<RawFd>,
 ) -> ! {
-    unsafe extern "C" {
-        static environ: *const *const libc::c_char;
-    }
     // SAFETY: plain system calls on values that live on this stack.
     unsafe {
         if let Some(gate) = gate {
@@ -96,7 +96,7 @@ unsafe fn exec_or_exit(
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::fcntl(keep, libc::F_SETFD, 0);
-        libc::execve(exe, argv, environ);
+        libc::execve(exe, argv, environment);
         libc::_exit(127)
     }
 }

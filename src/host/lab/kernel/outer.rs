@@ -121,7 +121,7 @@ fn outer(
         .map_err(|e| no_namespaces(&e, user))?;
     drop((theirs, gate));
     if user {
-        map_user(child.pid)?;
+        map_user(child.pid).map_err(|error| no_namespaces(&error, user))?;
     }
     (&open).write_all(b"!").doing(|| "let process 1 go")?;
     drop(open);
@@ -166,6 +166,9 @@ fn go_to_background(state_dir: &Path) -> Result<(), Failure> {
     nix::unistd::dup2_stdin(&null).doing(|| "redirect the input")?;
     nix::unistd::dup2_stdout(&log).doing(|| "redirect the output")?;
     nix::unistd::dup2_stderr(&log).doing(|| "redirect the errors")?;
+    // Nothing of the caller's is to be kept busy, and modes are to be as written.
+    nix::unistd::chdir("/").doing(|| "leave the working directory")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     Ok(())
 }
 
@@ -197,15 +200,14 @@ fn no_namespaces(error: &std::io::Error, user: bool) -> Failure {
 }
 
 /// Makes the ordinary user root of the new user namespace: user_namespaces(7), "Defining user and group ID mappings".
-fn map_user(pid: i32) -> Result<(), Failure> {
+fn map_user(pid: i32) -> std::io::Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     for (file, text) in [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("0 {uid} 1\n")),
         ("gid_map", format!("0 {gid} 1\n")),
     ] {
-        std::fs::write(format!("/proc/{pid}/{file}"), text)
-            .doing(|| format!("set {file} of the lab's user namespace"))?;
+        std::fs::write(format!("/proc/{pid}/{file}"), text)?;
     }
     Ok(())
 }

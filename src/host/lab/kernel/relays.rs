@@ -85,6 +85,12 @@ impl Relays {
         Ok(())
     }
 
+    /// All relays, by owner.
+    pub(super) fn list(&self) -> BTreeMap<String, Vec<Relay>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().map(|(owner, relays)| (owner.clone(), relays.keys().copied().collect())).collect()
+    }
+
     /// Ends a relay and waits until its port is free again.
     fn stop(&self, task: &AbortHandle) {
         task.abort();

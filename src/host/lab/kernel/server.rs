@@ -213,6 +213,7 @@ impl Shared {
                 self.relays.set(&owner, &relays)?;
                 Answer::Done
             }
+            Request::RelayList => Answer::Relays { relays: self.relays.list() },
             Request::Netgraph => {
                 fds.extend(self.netgraph.socket()?);
                 Answer::Done
