@@ -104,7 +104,7 @@ impl Lab {
 
     /// The instances: name, service, state, addresses.
     pub fn instances(&self) -> Vec<Value> {
-        self.json(&["ps"]).as_array().cloned().unwrap_or_default()
+        self.json(&["ps"])["instances"].as_array().cloned().unwrap_or_default()
     }
 
     /// The name of the one instance of a service, or of the first.
