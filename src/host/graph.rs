@@ -348,3 +348,115 @@ fn failure(what: &str, error: &Error) -> Failure {
     let errno = error.errno().and_then(|errno| io::Error::from(errno).raw_os_error());
     Failure { message: format!("{what}: {error}"), errno, hint: None }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::cell::RefCell;
+
+    use warren_netgraph::transport::memory::MemoryTransport;
+    use warren_netgraph::userland::{self, Detail, MemoryPorts};
+
+    use super::*;
+
+    /// Interfaces that take note.
+    #[derive(Default)]
+    struct Noted(RefCell<Vec<String>>);
+
+    impl Interfaces for Noted {
+        fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
+            self.0.borrow_mut().push(format!("{from} -> {to}"));
+            Ok(())
+        }
+        fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Failure> {
+            if mtu == 0 {
+                return Err(Failure::new("no such MTU"));
+            }
+            self.0.borrow_mut().push(format!("{interface}: {mtu}"));
+            Ok(())
+        }
+    }
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+    fn graph() -> (userland::Graph, Graph<MemoryTransport>) {
+        let kernel = userland::Graph::new(MemoryPorts::default());
+        let sockets = kernel.clone();
+        (kernel, Graph::new(move || Ok(sockets.transport())))
+    }
+
+    fn names() -> (Id, String, String) {
+        let id = Id::from_random(0x1234_5678_9abc);
+        (id, id.node(), Id::from_random(77).bridge())
+    }
+
+    #[test]
+    fn a_link_is_made_closed_then_opened_then_gone() {
+        let (kernel, graph) = graph();
+        let (id, node, bridge) = names();
+        let noted = Noted::default();
+        graph.bridge_create(&bridge).unwrap();
+        graph.eiface_create(&node, MAC, 1500, &noted).unwrap();
+        assert_eq!(*noted.0.borrow(), [format!("ngeth0 -> {node}"), format!("{node}: 1500")]);
+        graph.link_connect(&node, &bridge, 12, true).unwrap();
+        let filter = format!("f{id}");
+        let seen = graph.nodes().unwrap();
+        assert_eq!(seen.keys().collect::<Vec<_>>(), [&bridge, &filter, &node]);
+        let guard =
+            Guard { mac: MAC, addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()] };
+        graph.link_open(&node, &bridge, 12, Some(&guard), MAC).unwrap();
+        let snapshot = kernel.snapshot();
+        let Detail::Bridge { hosts, .. } = &snapshot.named(&bridge).unwrap().detail else {
+            panic!("no bridge")
+        };
+        assert_eq!(hosts.len(), 1);
+        for _ in 0..2 {
+            graph.link_disconnect(&node, &bridge, 12).unwrap();
+            graph.eiface_destroy(&node).unwrap();
+            graph.bridge_destroy(&bridge).unwrap();
+        }
+        assert!(graph.nodes().unwrap().is_empty());
+        // Beside the sockets of the pool only the nursery is left: no nameless node either.
+        let left: Vec<_> =
+            kernel.snapshot().nodes.into_iter().filter(|node| node.detail != Detail::Socket).collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_a_crash_leaves_at_the_nursery_is_found_by_its_hook() {
+        let (kernel, graph) = graph();
+        let (id, node, bridge) = names();
+        let handle = Handle::new(kernel.transport());
+        let nursery = nursery(&handle).unwrap();
+        handle.node(nursery).mkpeer("eiface", &node, "ether").unwrap();
+        handle.node(nursery).mkpeer("bpf", &format!("f{id}"), "nursery").unwrap();
+        drop(handle);
+        graph.link_disconnect(&node, &bridge, 3).unwrap();
+        graph.eiface_destroy(&node).unwrap();
+        assert_eq!(kernel.snapshot().nodes.iter().filter(|node| node.detail != Detail::Socket).count(), 1);
+    }
+
+    #[test]
+    fn a_hook_that_now_is_anothers_is_left_alone() {
+        let (_kernel, graph) = graph();
+        let (_, node, bridge) = names();
+        let other = Id::from_random(4711).node();
+        graph.bridge_create(&bridge).unwrap();
+        graph.eiface_create(&other, MAC, 1500, &Noted::default()).unwrap();
+        graph.link_connect(&other, &bridge, 5, true).unwrap();
+        graph.link_disconnect(&node, &bridge, 5).unwrap();
+        graph.link_open(&other, &bridge, 5, None, MAC).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_said_to_be() {
+        let (_kernel, graph) = graph();
+        let (_, node, bridge) = names();
+        graph.bridge_create(&bridge).unwrap();
+        assert_eq!(graph.bridge_create(&bridge).unwrap_err().errno, Some(17));
+        // Made half-way: the undoing finds it.
+        assert!(graph.eiface_create(&node, MAC, 0, &Noted::default()).is_err());
+        assert!(graph.nodes().unwrap().contains_key(&node));
+        graph.eiface_destroy(&node).unwrap();
+        assert!(!graph.nodes().unwrap().contains_key(&node));
+    }
+}

@@ -41,8 +41,10 @@ pub fn a_jail_on_a_clone_of_the_host_runs_a_process(lab: &Lab, _: &mut Talk) {
     // Nobody's home and no state directory.
     let state_dir = seen.jails[&instance.id.jail()].path.ancestors().nth(2).unwrap().to_owned();
     assert!(state_dir.join("lab.sock").exists());
-    let look =
-        format!("test -d /var/tmp && ! test -e {} && test -z \"$(ls -A /root; ls -A /home)\"", state_dir.display());
+    let look = format!(
+        "test -d /var/tmp && ! test -e {} && test -z \"$(ls -A /root; ls -A /home)\"",
+        state_dir.display()
+    );
     instance.run(lab, &look).unwrap();
     let again = fails(lab, &instance.ops[4]);
     assert_eq!(again.errno, Some(17), "{again}");

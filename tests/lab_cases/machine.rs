@@ -16,7 +16,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
         let instance = Instance::new(lab, Some(&network), 61);
         instance.spawn(lab, "echo x > /etc/written; exec sleep 1000");
         talk.say(&format!("boot {}", lab.boot_id()));
-        panic!("it was to be killed");
+        std::process::exit(1); // It was to be killed.
     }
     let seen = lab.observe().unwrap();
     assert_eq!(seen.clones.len(), 1);

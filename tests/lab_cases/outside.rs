@@ -66,7 +66,11 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     fails(lab, &command("test -e /srv/www/nothing"));
 
     let load = Op::AnchorLoad(policy(&network, port));
+    // The outside has no route to the network: it answers only what comes with the host's address.
+    assert!(web.run(lab, "busybox ping -c 1 -W 1 192.0.2.2").is_err());
     perform(lab, &load);
+    web.run(lab, "busybox ping -c 1 -W 2 192.0.2.2").unwrap();
+    web.run(lab, "busybox ping6 -c 1 -W 2 2001:db8:ffff::2").unwrap();
     let anchor = format!("warren/{}", network.id);
     perform(
         lab,
@@ -85,7 +89,6 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     });
     assert_eq!(lab.observe().unwrap().sockets.len(), 1);
 
-    // From the instance to the outside: with the host's address. The outside listens by a shell in its namespace.
     assert_eq!(talk.say("look"), format!("web-{}", web.id));
     server.join().unwrap();
 
@@ -121,6 +124,16 @@ pub fn outside(machine: &mut Outside) {
     assert_eq!(machine.hear(), "look");
     let text = get(port).unwrap();
     let name = text.lines().last().unwrap().to_owned();
+    // The same from the lab's outside, which comes by wan0 and not by a relay.
+    let me = std::env::current_exe().unwrap();
+    let url = format!("http://192.0.2.1:{port}/name");
+    let output = std::process::Command::new(me)
+        .args(["lab", "--state-dir", machine.state_dir.to_str().unwrap(), "exec", "--outside", "--"])
+        .args(["busybox", "wget", "-q", "-O", "-", &url])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), name, "{error}");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(b"x", machine.dns).unwrap();
@@ -177,7 +190,7 @@ pub fn daemon_inside(lab: &Lab, talk: &mut Talk) {
         let ask = Op::Probe { probe, address: Instance::address(71), timeout: Duration::from_secs(1) };
         eventually("the server answers", || lab.perform(&ask, &NoWitness).is_ok());
         talk.say(&format!("web-{id}"));
-        panic!("it was to be killed");
+        std::process::exit(1); // It was to be killed.
     }
     let seen = lab.observe().unwrap();
     assert_eq!(seen.interfaces[&id.node()], Some(id.jail()));

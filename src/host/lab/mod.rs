@@ -13,6 +13,7 @@ mod holders;
 pub mod host;
 mod interfaces;
 pub mod jail_init;
+mod jobs;
 pub mod kernel;
 pub mod layout;
 mod mountinfo;
