@@ -33,8 +33,6 @@ fn names_are_found_by_dig_in_every_way_it_asks() {
     assert_eq!(dig(&["+tcp", "+short", "db.t.internal"]).lines().count(), 1);
     assert!(dig(&["example.com"]).contains("status: REFUSED"));
     // From inside an instance, by the resolv.conf Warren wrote.
-    let inside = lab.ok(&["exec", &one, "--", "dig", "+short", "db"]);
-    let _ = inside;
     let inside = lab.ok(&["exec", &one, "--", "getent", "hosts", "db"]);
     assert!(inside.contains("db.t.internal"), "{inside}");
     lab.ok(&["down", "t"]);
@@ -61,7 +59,7 @@ fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() 
         text(&output)
     };
     let answers: std::collections::BTreeSet<String> =
-        (0..12).map(|_| fetch().lines().next().unwrap_or_default().to_owned()).collect();
+        (0..12).map(|_| fetch().lines().find(|l| l.starts_with("host ")).unwrap_or_default().to_owned()).collect();
     assert!(answers.len() >= 2, "one member answered everything: {answers:?}");
     lab.ok(&["down", "t"]);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
@@ -97,7 +95,7 @@ fn instances_reach_each_other_but_not_across_isolated_networks() {
 
 /// A DHCP client as the main process: ready means that it acknowledged its reserved address.
 fn dhcp(client: &str, command: &str) {
-    if !possible(&[client, "ip"]) {
+    if !possible(&[client, "ip", "ping"]) {
         return;
     }
     let lab = Lab::new();

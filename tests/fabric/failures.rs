@@ -29,7 +29,7 @@ fn a_start_that_fails_at_exec_start_undoes_everything_and_says_so() {
         return;
     }
     // The second time with processes of the instance still running when it fails.
-    for start in ["exit 3", "sleep 1000 & exit 3"] {
+    for start in ["exit 3;", "sleep 1000 & exit 3"] {
         let lab = Lab::new();
         let file = lab.file("w.toml", &format!("{HEAD}{}", hooked(&lab, start)));
         let said = lab.fails(&["up", file.to_str().unwrap()]);
@@ -88,7 +88,7 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("precious"), "kept").unwrap();
     let mounts =
-        format!("mounts = [{{ type = \"nullfs\", source = \"{}\", target = \"/data\" }}]", volume.display());
+        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", volume.display());
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", &mounts)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");
