@@ -641,13 +641,8 @@ mod as_root {
             assert_eq!(it.log("log"), ["4321", "4322 4323", "/usr", "/usr"]);
             who.id = "host".into();
             who.system_jail_user = true;
-            assert!(
-                it.client
-                    .run(&who, there.place(&KINDS), &NoWitness)
-                    .unwrap_err()
-                    .message
-                    .contains("on the host")
-            );
+            let failure = it.client.run(&who, there.place(&KINDS), &NoWitness).unwrap_err();
+            assert!(failure.message.contains("on the host"), "{failure}");
             who.user = Some("root".into());
             assert!(it.client.run(&who, there.place(&KINDS), &NoWitness).unwrap().success());
         }

@@ -26,7 +26,7 @@ pub struct ExecArgs {
     command: Vec<OsString>,
 }
 
-#[cfg(any())]
+#[cfg(target_os = "linux")]
 mod here {
     use super::*;
 
@@ -69,7 +69,7 @@ mod here {
     }
 }
 
-#[cfg(all())]
+#[cfg(not(target_os = "linux"))]
 mod here {
     use super::*;
 

@@ -82,10 +82,7 @@ fn at(fd: RawFd) -> BorrowedFd<'static> {
 
 fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
     let Launch { task, place, stdio, terminal, gate, report, open_files } = it;
-    let namespaces =
-        arrange(&place, &stdio, &gate, &report).map_err(|e| Failure::os("arranging descriptors", &e))?;
-    // The numbers now mean something else: the old owners must not close them.
-    std::mem::forget((stdio, gate, report));
+    let place = arrange(place, stdio, gate, report).map_err(|e| Failure::os("arranging descriptors", &e))?;
     sys::reset_signals();
     umask(Mode::from_bits_truncate(0o022));
     if let Some((soft, hard)) = open_files {
@@ -100,7 +97,7 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
         place::set_fib(fib)?;
     }
     let explicit_cwd = matches!(place, Here::Host(Some(_)));
-    let fork_again = enter(place, namespaces)?;
+    let fork_again = enter(place)?;
     if let (None, Some(name)) = (&account, task.user.as_deref()) {
         account = Some(users::inside(name)?);
     }
@@ -131,23 +128,31 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
     Err(exec(&task.argv, &environment))
 }
 
-/// Moves the wanted descriptors to where they belong and closes all others. Returns how many namespaces there are.
-fn arrange(place: &Here, stdio: &[OwnedFd; 3], gate: &OwnedFd, report: &OwnedFd) -> io::Result<usize> {
+/// Moves the wanted descriptors to where they belong and closes all others. Returns the place with its descriptors' new numbers.
+fn arrange(place: Here, stdio: [OwnedFd; 3], gate: OwnedFd, report: OwnedFd) -> io::Result<Here> {
     let mut wanted: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
     wanted.extend([gate.as_fd(), report.as_fd()]);
     #[cfg(target_os = "linux")]
-    if let Here::Namespaces(fds) = place {
+    if let Here::Namespaces(fds) = &place {
         wanted.extend(fds.iter().map(AsFd::as_fd));
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = place;
-    let namespaces = wanted.len().saturating_sub(5);
-    sys::arrange(&wanted)?;
-    Ok(namespaces)
+    let result = sys::arrange(&wanted);
+    // The numbers now mean something else, or may: the old owners must not close them.
+    std::mem::forget((stdio, gate, report));
+    #[cfg(target_os = "linux")]
+    if let Here::Namespaces(old) = place {
+        use std::os::fd::FromRawFd;
+        let new = (REPORT + 1..).take(old.len());
+        std::mem::forget(old);
+        result?;
+        // SAFETY: `sys::arrange` has put the namespaces there, and nobody else owns those numbers.
+        return Ok(Here::Namespaces(new.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()));
+    }
+    result.map(|()| place)
 }
 
 /// Enters the place. Returns whether another fork is needed to be in it.
-fn enter(place: Here, namespaces: usize) -> Result<bool, Failure> {
+fn enter(place: Here) -> Result<bool, Failure> {
     match place {
         Here::Host(cwd) => {
             let cwd = cwd.unwrap_or_else(|| "/".into());
@@ -156,16 +161,9 @@ fn enter(place: Here, namespaces: usize) -> Result<bool, Failure> {
             Ok(false)
         }
         #[cfg(target_os = "linux")]
-        Here::Namespaces(old) => {
-            use std::os::fd::FromRawFd;
-            std::mem::forget(old);
-            let fds = (5..).take(namespaces);
-            // SAFETY: `arrange` has put the namespaces there, and nobody else owns those numbers.
-            place::enter_namespaces(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
-        }
+        Here::Namespaces(fds) => place::enter_namespaces(fds),
         #[cfg(target_os = "freebsd")]
         Here::Jail(jid) => {
-            debug_assert_eq!(namespaces, 0);
             place::enter_jail(jid)?;
             Ok(false)
         }

@@ -241,10 +241,10 @@ impl Client {
             .name("keeper exits".into())
             .spawn(move || {
                 while let Ok(said) = line.next() {
-                    if let Reply::Exit { exit } = said.0.reply {
-                        if sender.send(exit).is_err() {
-                            return;
-                        }
+                    if let Reply::Exit { exit } = said.0.reply
+                        && sender.send(exit).is_err()
+                    {
+                        return;
                     }
                 }
             })
@@ -425,7 +425,7 @@ impl Line {
 
     fn read(&mut self) -> Result<(Say, Vec<OwnedFd>), Failure> {
         loop {
-            if let Some(frame) = self.decoder.next().map_err(|e| gone(&e))? {
+            if let Some(frame) = self.decoder.next_frame().map_err(|e| gone(&e))? {
                 let said = serde_json::from_slice(&frame.body)
                     .map_err(|e| Failure::new(format!("an answer of the keeper is not understood: {e}")))?;
                 return Ok((said, frame.fds));

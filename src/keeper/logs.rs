@@ -68,6 +68,22 @@ pub struct Line {
     pub part: bool,
 }
 
+/// A [`Line`] on its way to disk, written without being copied: a job may print a great many.
+#[derive(Debug, Serialize)]
+pub struct LineRef<'a> {
+    /// As in [`Line`].
+    pub at: u64,
+    /// As in [`Line`].
+    pub job: &'a str,
+    /// As in [`Line`].
+    pub stream: Origin,
+    /// As in [`Line`].
+    pub line: std::borrow::Cow<'a, str>,
+    /// As in [`Line`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub part: bool,
+}
+
 /// A place in a log, to go on reading from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
@@ -171,29 +187,56 @@ impl Logs {
         }
     }
 
-    /// Writes lines to an open log. What cannot be written is counted and told of later: a full disk must not stop a job.
-    pub fn write(&mut self, name: &str, lines: &[Line]) {
-        let Some(log) = self.open.get_mut(name) else { return };
-        let mut buffer = Vec::new();
-        let mut count = 0;
-        for line in lines {
-            let Ok(mut text) = serde_json::to_vec(line) else { continue };
-            text.push(b'\n');
-            if log.size + (buffer.len() + text.len()) as u64 > MAX_FILE {
-                log.append(&buffer, count, line.at);
-                buffer.clear();
-                count = 0;
-                if let Err(e) = log.rotate(&self.dir, name, line.at) {
-                    eprintln!("warren keeper: {}: {e}", current(&self.dir, name).display());
-                    log.lost += 1;
-                    continue;
-                }
-            }
-            buffer.extend_from_slice(&text);
-            count += 1;
+    /// A batch of lines for a log; it is written when it is dropped.
+    pub fn batch<'a>(&'a mut self, name: &'a str, now: u64) -> Batch<'a> {
+        Batch { dir: &self.dir, name, now, log: self.open.get_mut(name), buffer: Vec::new(), count: 0 }
+    }
+}
+
+/// Lines that are written together.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    dir: &'a Path,
+    name: &'a str,
+    now: u64,
+    /// None: the log could not be opened, and the lines go nowhere.
+    log: Option<&'a mut LogFile>,
+    buffer: Vec<u8>,
+    count: u64,
+}
+
+impl Batch<'_> {
+    /// Adds a line. What cannot be written is counted and told of later: a full disk must not stop a job.
+    pub fn push(&mut self, line: &LineRef<'_>) {
+        let Some(log) = &mut self.log else { return };
+        let start = self.buffer.len();
+        if serde_json::to_writer(&mut self.buffer, line).is_err() {
+            // Strings and numbers always can be written to memory.
+            self.buffer.truncate(start);
+            return;
         }
-        if let Some(last) = lines.last() {
-            log.append(&buffer, count, last.at);
+        self.buffer.push(b'\n');
+        self.count += 1;
+        if log.size + self.buffer.len() as u64 > MAX_FILE {
+            let last = self.buffer.split_off(start);
+            log.append(&self.buffer, self.count - 1, self.now);
+            if let Err(e) = log.rotate(self.dir, self.name, self.now) {
+                eprintln!("warren keeper: {}: {e}", current(self.dir, self.name).display());
+                log.lost += 1;
+                self.buffer.clear();
+                self.count = 0;
+            } else {
+                self.buffer = last;
+                self.count = 1;
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.append(&self.buffer, self.count, self.now);
         }
     }
 }
@@ -305,10 +348,10 @@ fn generations(dir: &Path, name: &str) -> io::Result<Vec<Generation>> {
                 Err(e) => return Err(e),
             }
         }
-        if let [old, new] = found.as_slice() {
-            if old.header.generation >= new.header.generation {
-                continue;
-            }
+        if let [old, new] = found.as_slice()
+            && old.header.generation >= new.header.generation
+        {
+            continue;
         }
         return Ok(found);
     }
@@ -392,8 +435,11 @@ fn read_lines(mut file: File, offset: u64, most: u64) -> io::Result<(Vec<Line>, 
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Line {
-        Line { at: 5, job: "j".into(), stream: Origin::Out, line: text.into(), part: false }
+    fn write(logs: &mut Logs, texts: &[&str]) {
+        let mut batch = logs.batch("a", 5);
+        for text in texts {
+            batch.push(&LineRef { at: 5, job: "j", stream: Origin::Out, line: (*text).into(), part: false });
+        }
     }
 
     fn texts(lines: &[Line]) -> Vec<&str> {
@@ -406,7 +452,7 @@ mod tests {
         assert_eq!(read(dir.path(), "a", Position::default()).unwrap(), (vec![], Position::default()));
         let mut logs = Logs::new(dir.path()).unwrap();
         logs.open("a", 7).unwrap();
-        logs.write("a", &[line("one"), line("two")]);
+        write(&mut logs, &["one", "two"]);
         let (lines, position) = read(dir.path(), "a", Position::default()).unwrap();
         assert_eq!(texts(&lines), ["one", "two"]);
         assert_eq!(position.generation, 7);
@@ -415,7 +461,7 @@ mod tests {
         drop(logs);
         let mut logs = Logs::new(dir.path()).unwrap();
         logs.open("a", 9).unwrap();
-        logs.write("a", &[line("three")]);
+        write(&mut logs, &["three"]);
         assert_eq!(texts(&read(dir.path(), "a", position).unwrap().0), ["three"]);
         assert_eq!(texts(&tail(dir.path(), "a", 2).unwrap().0), ["two", "three"]);
         remove(dir.path(), "a").unwrap();
@@ -431,7 +477,7 @@ mod tests {
         let mut position = Position::default();
         let mut seen = Vec::new();
         for number in 0..2000 {
-            logs.write("a", &[line(&format!("{number} {long}"))]);
+            write(&mut logs, &[&format!("{number} {long}")]);
             if number % 100 == 99 {
                 loop {
                     let (lines, next) = read(dir.path(), "a", position).unwrap();
@@ -460,11 +506,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut logs = Logs::new(dir.path()).unwrap();
         logs.open("a", 1).unwrap();
-        logs.write("a", &[line("one")]);
+        write(&mut logs, &["one"]);
         let log = logs.open.get_mut("a").unwrap();
         log.put(b"{\"at\":5,\"jo").unwrap();
         log.lost = 1;
-        logs.write("a", &[line("three")]);
+        write(&mut logs, &["three"]);
         let (lines, _) = read(dir.path(), "a", Position::default()).unwrap();
         assert_eq!(texts(&lines), ["one", "1 lines were lost because the log could not be written", "three"]);
     }
@@ -475,7 +521,7 @@ mod tests {
         let mut logs = Logs::new(dir.path()).unwrap();
         std::fs::write(dir.path().join("log/a.log"), "what is this").unwrap();
         logs.open("a", 1).unwrap();
-        logs.write("a", &[line("one")]);
+        write(&mut logs, &["one"]);
         assert_eq!(texts(&tail(dir.path(), "a", 9).unwrap().0), ["one"]);
         assert_eq!(std::fs::read(dir.path().join("log/a.log.1")).unwrap(), b"what is this");
     }

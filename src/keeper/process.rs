@@ -4,7 +4,7 @@
 //! thousand instances would make every wake-up walk two thousand descriptors. A source that is not read dry stands in a
 //! queue for the next round, so that no job, however much it prints, keeps the others from being served.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -33,7 +33,7 @@ const CHILDREN: Token = Token(1);
 const TERMINATE: Token = Token(2);
 const FIRST_FREE: usize = 3;
 
-/// How many reads one source gets in a row.
+/// How many reads one connection gets in a row. A job's pipe gets one: what it gives has to be written as well.
 const TURN: usize = 16;
 /// The most that waits to be sent to one connection, in bytes; one that does not read is closed.
 const MAX_QUEUE: usize = 16 << 20;
@@ -47,7 +47,7 @@ pub struct Keeper {
     children: UnixStream,
     terminate: UnixStream,
     next_token: usize,
-    again: VecDeque<Token>,
+    again: BTreeSet<Token>,
     connections: HashMap<Token, Connection>,
     reports: HashMap<Token, (String, OwnedFd)>,
     report_of: HashMap<String, Token>,
@@ -110,7 +110,7 @@ impl Keeper {
             children,
             terminate,
             next_token: FIRST_FREE,
-            again: VecDeque::new(),
+            again: BTreeSet::new(),
             connections: HashMap::new(),
             reports: HashMap::new(),
             report_of: HashMap::new(),
@@ -146,7 +146,9 @@ impl Keeper {
             }
             let mut terminate = false;
             let mut children = false;
-            let ready: Vec<Token> = self.again.drain(..).chain(events.iter().map(|e| e.token())).collect();
+            // A set: what was not read dry may have an event as well, and has one turn all the same.
+            let mut ready = std::mem::take(&mut self.again);
+            ready.extend(events.iter().map(|e| e.token()));
             for token in ready {
                 match token {
                     LISTENER => self.accept(),
@@ -238,8 +240,8 @@ impl Keeper {
             self.flush(token);
             self.read_connection(token);
         } else if self.streams.contains_key(&token) {
-            if self.pump(token, TURN) == Pumped::More {
-                self.again.push_back(token);
+            if self.pump(token, 1) == Pumped::More {
+                self.again.insert(token);
             }
         } else if self.reports.contains_key(&token) {
             self.read_report(token);
@@ -258,14 +260,14 @@ impl Keeper {
             }
             loop {
                 let Some(connection) = self.connections.get_mut(&token) else { return };
-                match connection.decoder.next() {
+                match connection.decoder.next_frame() {
                     Ok(None) => break,
                     Ok(Some(frame)) => self.on_frame(token, &frame.body, frame.fds),
                     Err(_) => return self.close(token),
                 }
             }
         }
-        self.again.push_back(token);
+        self.again.insert(token);
     }
 
     fn close(&mut self, token: Token) {
@@ -616,7 +618,7 @@ impl Keeper {
             // what a pipe holds and no more.
             for token in self.streams_of.get(&id).cloned().unwrap_or_default() {
                 if self.pump(token, 4) == Pumped::More {
-                    self.again.push_back(token);
+                    self.again.insert(token);
                 }
             }
             self.jobs.settle(&id, Instant::now());

@@ -70,10 +70,9 @@ pub fn run(state_dir: &Path) -> Result<(), Failure> {
                     setsid().map_err(os("setsid"))?;
                     Opened::new(&state_dir)
                 })
-                .and_then(|opened| {
+                .inspect(|_| {
                     // Whoever waits may have gone away meanwhile; that changes nothing.
                     let _ = tell.write_all(b"ready");
-                    Ok(opened)
                 });
             let code = match result {
                 Ok(opened) => {

@@ -1,5 +1,6 @@
 //! From a job's pipe to the lines of its log.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -7,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::logs::{Line, Logs, MAX_LINE, Origin};
+use super::logs::{LineRef, Logs, MAX_LINE, Origin};
 
 /// Cuts bytes into lines of at most [`MAX_LINE`] bytes; holds no more than that.
 #[derive(Debug, Default)]
@@ -17,9 +18,13 @@ pub struct Splitter {
 
 impl Splitter {
     /// Takes bytes and gives what is complete: text, and whether the line goes on.
-    pub fn push(&mut self, bytes: &[u8], mut give: impl FnMut(String, bool)) {
+    pub fn push(&mut self, bytes: &[u8], mut give: impl FnMut(Cow<'_, str>, bool)) {
         let mut pieces = bytes.split(|b| *b == b'\n').peekable();
         while let Some(piece) = pieces.next() {
+            if self.partial.is_empty() && piece.len() <= MAX_LINE && pieces.peek().is_some() {
+                give(text(piece.strip_suffix(b"\r").unwrap_or(piece)), false);
+                continue;
+            }
             let mut rest = piece;
             loop {
                 let (head, tail) = rest.split_at(rest.len().min(MAX_LINE - self.partial.len()));
@@ -43,7 +48,7 @@ impl Splitter {
     }
 
     /// Gives what has no newline at the end.
-    pub fn finish(&mut self, mut give: impl FnMut(String, bool)) {
+    pub fn finish(&mut self, mut give: impl FnMut(Cow<'_, str>, bool)) {
         if !self.partial.is_empty() {
             give(text(&self.partial), false);
             self.partial.clear();
@@ -51,8 +56,8 @@ impl Splitter {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// Where to cut so that no character of UTF-8 is cut in two.
@@ -110,15 +115,14 @@ impl Stream {
             // A full disk or a pipe nobody reads must not stop the job; the log has the lines.
             let _ = console.write_all(bytes);
         }
-        let mut lines = Vec::new();
-        let mut give = |line, part| {
-            lines.push(Line { at: now, job: self.job.clone(), stream: self.origin, line, part });
+        let mut batch = logs.batch(&self.log, now);
+        let mut give = |line: Cow<'_, str>, part| {
+            batch.push(&LineRef { at: now, job: &self.job, stream: self.origin, line, part });
         };
         self.splitter.push(bytes, &mut give);
         if result == Pumped::End {
             self.splitter.finish(give);
         }
-        logs.write(&self.log, &lines);
         result
     }
 }
@@ -144,10 +148,10 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut lines = Vec::new();
         for piece in pieces {
-            splitter.push(piece, |line, part| lines.push((line, part)));
+            splitter.push(piece, |line, part| lines.push((line.into_owned(), part)));
             assert!(splitter.partial.len() <= MAX_LINE);
         }
-        splitter.finish(|line, part| lines.push((line, part)));
+        splitter.finish(|line, part| lines.push((line.into_owned(), part)));
         lines
     }
 

@@ -43,7 +43,7 @@ impl Decoder {
     ///
     /// # Errors
     /// What cannot be a frame: the peer speaks another language, and the connection is of no further use.
-    pub fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub fn next_frame(&mut self) -> io::Result<Option<Frame>> {
         let Some((header, rest)) = self.bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, d, e, f, g, h] = *header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -165,7 +165,7 @@ pub fn fuzz_decoder(data: &[u8]) {
     let mut decoder = Decoder::default();
     for piece in data.chunks(7) {
         decoder.push(piece, None);
-        while let Ok(Some(_)) = decoder.next() {}
+        while let Ok(Some(_)) = decoder.next_frame() {}
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
             let mut seen = Vec::new();
             for piece in stream.chunks(cut) {
                 decoder.push(piece, None);
-                while let Some(frame) = decoder.next().unwrap() {
+                while let Some(frame) = decoder.next_frame().unwrap() {
                     seen.push(frame.body);
                 }
             }
@@ -216,7 +216,7 @@ mod tests {
         let mut buffer = [0; 4096];
         while receive(b.as_fd(), &mut buffer, &mut decoder).unwrap() > 0 {}
         let mut seen = Vec::new();
-        while let Some(frame) = decoder.next().unwrap() {
+        while let Some(frame) = decoder.next_frame().unwrap() {
             let mut text = String::new();
             for fd in &frame.fds {
                 let mut byte = [0; 1];
@@ -233,6 +233,6 @@ mod tests {
     fn nonsense_is_refused() {
         let mut decoder = Decoder::default();
         decoder.push(b"GET / HTTP/1.1\r\n", None);
-        assert!(decoder.next().is_err());
+        assert!(decoder.next_frame().is_err());
     }
 }
