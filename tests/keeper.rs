@@ -120,7 +120,9 @@ fn a_job_knows_its_arguments_and_environment() {
     assert!(it.client.run(&two, Place::Host { cwd: Some("/usr".into()) }, &NoWitness).unwrap().success());
     let log = it.log("log");
     assert_eq!(log[0], "a b|$c;|");
-    assert!(log[1].starts_with("/bin:/usr/bin,root,/root,/"), "{log:?}");
+    // FreeBSD's login classes have a PATH of their own.
+    let path = if cfg!(target_os = "freebsd") { "" } else { "/bin:/usr/bin" };
+    assert!(log[1].starts_with(path) && log[1].contains(",root,/root,/"), "{log:?}");
     assert!(log[1].ends_with(",j,"), "{log:?}");
     assert_eq!(log[2..4], ["0022", "/usr"]);
     assert_eq!(log[4], rlimit(), "{log:?}");
@@ -692,6 +694,110 @@ mod as_root {
             late.timeout = Some(Duration::from_millis(300));
             assert_eq!(it.client.run(&late, there.place(&KINDS), &NoWitness).unwrap(), Status::TimedOut);
             assert!(it.client.jobs().unwrap().iter().all(|job| !job.alive));
+        }
+    }
+
+    #[cfg(target_os = "freebsd")]
+    mod in_a_jail {
+        use super::*;
+        use std::process::Command;
+
+        /// A jail with a root of its own, made of the static programs of /rescue.
+        struct Jail(i32);
+
+        impl Jail {
+            fn new(it: &Keeper) -> Self {
+                let root = it.path("root");
+                for dir in ["bin", "etc", "home"] {
+                    std::fs::create_dir_all(format!("{root}/{dir}")).unwrap();
+                }
+                std::fs::copy("/rescue/sh", format!("{root}/bin/sh")).unwrap();
+                for name in ["id", "pwd", "hostname", "sleep", "ps"] {
+                    std::fs::hard_link(format!("{root}/bin/sh"), format!("{root}/bin/{name}")).unwrap();
+                }
+                std::fs::write(format!("{root}/etc/passwd"), "who:*:4321:4322::/home:/bin/sh\n").unwrap();
+                std::fs::write(format!("{root}/etc/group"), "extra:*:4323:who\n").unwrap();
+                let output = Command::new("jail")
+                    .args(["-ic", "persist", "host.hostname=inside", &format!("path={root}")])
+                    .output()
+                    .unwrap();
+                let jid = String::from_utf8(output.stdout).unwrap();
+                Self(jid.trim().parse().unwrap_or_else(|_| panic!("{:?}", output.stderr)))
+            }
+        }
+
+        impl Drop for Jail {
+            fn drop(&mut self) {
+                Command::new("jail").args(["-r", &self.0.to_string()]).status().unwrap();
+            }
+        }
+
+        #[test]
+        fn a_job_is_inside_and_the_keeper_reaps_it() {
+            if !root() {
+                return;
+            }
+            let it = Keeper::new();
+            let jail = Jail::new(&it);
+            let place = || Place::Jail(jail.0);
+            let command = "hostname; pwd; echo /*; exit 5";
+            assert_eq!(it.client.run(&job("in", command), place(), &NoWitness).unwrap(), Status::Exited(5));
+            assert_eq!(it.log("log"), ["inside", "/", "/bin /etc /home"]);
+            let process = it.client.spawn(&job("long", "sleep 1000"), place(), &NoWitness).unwrap();
+            let output = Command::new("ps")
+                .args(["-o", "jid=,ppid=", "-p", &process.pid.to_string()])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            let said: Vec<i32> = said.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            assert_eq!(said, [jail.0, it.client.pid()]);
+            it.client.kill("long").unwrap();
+            assert!(!alive(process.pid));
+            assert_eq!(it.client.wait("long").unwrap(), Status::Signaled(9));
+            let mut late = job("late", "sleep 1000 & sleep 1000");
+            late.timeout = Some(Duration::from_millis(300));
+            assert_eq!(it.client.run(&late, place(), &NoWitness).unwrap(), Status::TimedOut);
+            assert!(it.client.jobs().unwrap().iter().all(|job| !job.alive));
+        }
+
+        #[test]
+        fn users_are_those_of_the_jail_unless_told_otherwise() {
+            if !root() {
+                return;
+            }
+            let it = Keeper::new();
+            let jail = Jail::new(&it);
+            let place = || Place::Jail(jail.0);
+            let mut who = job("who", "id -u; id -G; pwd; echo $HOME $USER");
+            who.user = Some("who".into());
+            who.clean_env = true;
+            assert!(it.client.run(&who, place(), &NoWitness).unwrap().success());
+            assert_eq!(it.log("log"), ["4321", "4322 4323", "/home", "/home who"]);
+            who.id = "host".into();
+            who.system_jail_user = true;
+            let failure = it.client.run(&who, place(), &NoWitness).unwrap_err();
+            assert!(failure.message.contains("on the host"), "{failure}");
+            who.fib = Some(70_000);
+            who.id = "fib".into();
+            who.user = None;
+            assert!(it.client.run(&who, place(), &NoWitness).unwrap_err().message.contains("setfib"));
+            who.fib = Some(0);
+            assert!(it.client.run(&who, place(), &NoWitness).unwrap().success());
+            assert!(it.client.run(&job("no", "true"), Place::Jail(99_999), &NoWitness).is_err());
+            assert!(it.client.run(&job("ns", "true"), Place::Namespaces(vec![]), &NoWitness).is_err());
+        }
+
+        /// jail(8) finds `service` in exec.start with exec.clean: the PATH of the login class has /usr/sbin.
+        #[test]
+        fn a_clean_environment_has_the_path_of_the_login_class() {
+            if !root() {
+                return;
+            }
+            let it = Keeper::new();
+            let mut path = job("path", "echo $PATH; which service;");
+            path.clean_env = true;
+            assert!(it.client.run(&path, host(), &NoWitness).unwrap().success(), "{:?}", it.log("log"));
+            assert!(it.log("log")[0].contains("/usr/sbin"), "{:?}", it.log("log"));
         }
     }
 }

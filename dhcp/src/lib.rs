@@ -7,12 +7,14 @@
 //! - [`ipam`]: who holds which address and MAC. Event-sourced.
 //! - [`server`]: the DHCP server: states, leases, replies, limits.
 //! - [`wire`]: Ethernet, ARP, IPv4, UDP, neighbour discovery and DHCP messages as bytes.
+//! - [`ra`]: router advertisements as bytes.
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod ipam;
 mod mac;
+pub mod ra;
 mod ranges;
 pub mod server;
 pub mod wire;

@@ -158,9 +158,9 @@ impl Name {
         &self.0
     }
 
-    /// The part of `name` from byte `at`, which must be the beginning of a label; the root otherwise.
-    pub(crate) fn from_wire_suffix(name: &Name, at: usize) -> Name {
-        Name(name.0.get(at..).filter(|w| !w.is_empty()).unwrap_or(&[0]).into())
+    /// A name out of the tables, where it was put by one of the above.
+    pub(crate) fn from_table(wire: &[u8]) -> Name {
+        Name(wire.into())
     }
 
     /// Whether this name is `other` or below it.

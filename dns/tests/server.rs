@@ -253,7 +253,18 @@ async fn garbage_does_no_harm() {
                 .collect();
             socket.send_to(&bytes, server).unwrap();
         }
-        assert_eq!(over_udp(server, &query("web.shop.internal", RecordType::A, false)).answers.len(), 2);
+        // Over TCP, because the flood may have filled the UDP socket's buffer; and over UDP once that has drained.
+        assert_eq!(over_tcp(server, &query("web.shop.internal", RecordType::A, false)).answers.len(), 2);
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let asked = query("web.shop.internal", RecordType::A, false);
+        let mut buffer = [0; 4096];
+        let answered = (0..100).any(|_| {
+            socket.send_to(&asked, server).unwrap();
+            // Answers to garbage come first: errors, never with records.
+            std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|_| buffer[7]))
+                .any(|answers| answers == 2)
+        });
+        assert!(answered);
     })
     .await
     .unwrap();

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::diagnostics::{Problem, join};
-use super::rules::{overlaps, same_port};
+use super::rules::{Published, overlaps};
 use super::spec::FabricSpec;
 use super::text::{publish_text, shown};
 
@@ -21,16 +21,17 @@ pub fn conflicts(spec: &FabricSpec, others: &[&FabricSpec]) -> Vec<Problem> {
         }
     }
     networks(spec, &others, &mut found);
+    let mut published = Published::new();
+    for other in &others {
+        for service in other.services.values() {
+            for publish in &service.publish {
+                published.insert(publish, (&other.name, &service.name));
+            }
+        }
+    }
     for (name, service) in &spec.services {
         for (number, publish) in service.publish.iter().enumerate() {
-            let taken = others.iter().find_map(|other| {
-                let mut services = other.services.values();
-                let same = |service: &&super::spec::ServiceSpec| {
-                    service.publish.iter().any(|there| same_port(there, publish))
-                };
-                services.find(same).map(|service| (&other.name, &service.name))
-            });
-            if let Some((fabric, by)) = taken {
+            if let Some((_, (fabric, by))) = published.taken(publish) {
                 let place = join(&join(&join("services", name), "publish"), &number.to_string());
                 let message = format!(
                     "{} cannot be published: service `{}` of fabric `{}` has port {}/{}",

@@ -38,6 +38,8 @@ pub struct Problem {
     pub(super) also: Vec<(String, String)>,
     /// Objects the rule looked at: a problem already found there makes this one an echo (see [`Problems`]).
     pub(super) because: Vec<String>,
+    /// Whether the place itself says nothing about being an echo: it stands for the object around it.
+    alone: bool,
     /// The words at the place itself.
     label: Option<String>,
     source: Option<Arc<Source>>,
@@ -53,6 +55,7 @@ impl Problem {
             help: None,
             also: Vec::new(),
             because: Vec::new(),
+            alone: false,
             label: None,
             source: None,
             spans: Vec::new(),
@@ -84,6 +87,12 @@ impl Problem {
         self
     }
 
+    /// For problems of a whole object, which something else wrong inside it does not explain.
+    pub(super) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Ties the problem to a span that is already known.
     pub(super) fn at(mut self, source: &Arc<Source>, span: Span) -> Self {
         self.source = Some(source.clone());
@@ -92,7 +101,7 @@ impl Problem {
     }
 
     /// Finds the spans of the problem's places, as far as the text is known.
-    fn locate(&mut self, places: &Places) {
+    pub(super) fn locate(&mut self, places: &Places) {
         if !self.spans.is_empty() {
             return;
         }
@@ -261,6 +270,14 @@ impl Places {
         }
     }
 
+    /// Lets each first place point where the second points. For lists of which an item was left out: the numbers of the
+    /// others are not those of the text any more.
+    pub(super) fn point(&mut self, moves: Vec<(String, String)>) {
+        let found: Vec<_> =
+            moves.into_iter().filter_map(|(place, other)| Some((place, self.find(&other)?))).collect();
+        self.0.extend(found);
+    }
+
     /// The span of the place, or of the nearest one around it.
     fn find(&self, place: &str) -> Option<(Arc<Source>, Span)> {
         let mut place = place;
@@ -309,11 +326,19 @@ impl Problems {
     /// follows from its absence would only hide it.
     pub(super) fn extend_without_echoes(&mut self, found: Vec<Problem>) {
         let known: Vec<String> = self.0.iter().map(|problem| problem.place.clone()).collect();
-        let touches = |place: &str| known.iter().any(|known| within(known, place) || within(place, known));
-        let news = |problem: &Problem| {
-            known.is_empty()
-                || !(touches(&problem.place) || problem.because.iter().any(|object| touches(object)))
+        // An item of a list that could not be read is not in the spec: its number there is that of another.
+        let item = |place: &str| place.rsplit('.').next().is_some_and(|last| last.parse::<u32>().is_ok());
+        let touches = |place: &str| {
+            let hit = |known: &String| match item(known) {
+                true => known != place && within(known, place),
+                false => within(known, place) || within(place, known),
+            };
+            known.iter().any(hit)
         };
+        let echo = |problem: &Problem| {
+            !problem.alone && touches(&problem.place) || problem.because.iter().any(|object| touches(object))
+        };
+        let news = |problem: &Problem| known.is_empty() || !echo(problem);
         let room = KEPT.saturating_sub(known.len());
         self.0.extend(found.into_iter().filter(news).take(room));
     }

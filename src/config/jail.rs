@@ -10,8 +10,8 @@ use toml::de::DeValue;
 
 use super::decode::{At, Decode, Node, Sink, integer};
 use super::diagnostics::{Problem, join};
+use super::forms::{Wait, one_of};
 use super::params::{Kind, Lookup, PARAMS, lookup};
-use super::raw::{Wait, one_of};
 use super::spec::{CommandLine, ParamValue};
 use super::text::shown;
 

@@ -30,14 +30,27 @@ pub(super) struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
+    /// Reports a problem, at what its place means now: items of lists may get other numbers (see [`point_items`]).
+    pub(super) fn report(&mut self, mut problem: Problem) {
+        problem.locate(self.places);
+        self.found.push(problem);
+    }
+
     /// Reports a key that cannot be left out.
     pub(super) fn missing(&mut self, owner: &str, key: &str, help: &str) {
         let whose = if owner.is_empty() { "the file".to_owned() } else { format!("`{owner}`") };
         // The place is the key's own: if it was there and could not be read, this is an echo.
         let problem =
             Problem::new("config::missing-key", join(owner, key), format!("{whose} says no `{key}`"));
-        self.found.push(problem.help(help));
+        self.report(problem.help(help));
     }
+}
+
+/// Lets the items of a list in the spec point to where each was written.
+pub(super) fn point_items<'a>(list: &str, written: impl Iterator<Item = &'a str>, low: &mut Lowering<'_>) {
+    let moves =
+        written.enumerate().map(|(number, place)| (join(list, &number.to_string()), place.to_owned()));
+    low.places.point(moves.filter(|(place, written)| place != written).collect());
 }
 
 /// The value of an optional field, or a default.
@@ -55,8 +68,13 @@ pub(super) fn fabric(raw: &RawFabric, low: &mut Lowering<'_>) -> FabricSpec {
     };
     let domain =
         raw.domain.as_ref().map_or_else(|| format!("{name}.internal"), |domain| domain.value.clone());
-    let networks = named(&raw.networks, "networks", |name, raw, _| network(name, raw, low));
-    let networks = mirror_peers(&networks);
+    let networks = named(&raw.networks, "networks", |name, raw, place| network(name, raw, place, low));
+    let networks = mirror_peers(&networks, low);
+    point_items(
+        "forward",
+        raw.forward.iter().flat_map(|list| list.iter().map(|item| item.place.as_str())),
+        low,
+    );
     let raw_templates = raw.templates.as_ref().map(|all| &all.value);
     let mut templates = BTreeMap::new();
     for (name, raw) in raw_templates.into_iter().flatten() {
@@ -93,7 +111,9 @@ fn named<R, S>(
     entries.map(|(name, raw)| (name.clone(), lower(name, &raw.value, &join(table, name)))).collect()
 }
 
-fn network(name: &str, raw: &RawNetwork, low: &mut Lowering<'_>) -> NetworkSpec {
+fn network(name: &str, raw: &RawNetwork, place: &str, low: &mut Lowering<'_>) -> NetworkSpec {
+    let excluded = raw.exclude.iter().flat_map(|list| list.iter().map(|range| range.place.as_str()));
+    point_items(&join(place, "exclude"), excluded, low);
     let ipv4 = raw.ipv4.as_ref().map(|net| net.0);
     let ipv6 = raw.ipv6.as_ref().map(|net| net.0);
     let mut gateway4 = None;
@@ -106,7 +126,7 @@ fn network(name: &str, raw: &RawNetwork, low: &mut Lowering<'_>) -> NetworkSpec 
         if taken {
             let problem =
                 Problem::new("config::gateway", &gateway.place, "a network has one gateway of each family");
-            low.found.push(problem.label("the second"));
+            low.report(problem.label("the second"));
         }
     }
     let gateway4 = gateway4.or_else(|| ipv4.map(|net| host4(net.network(), 1)));
@@ -146,7 +166,11 @@ fn host6(network: Ipv6Addr, number: u128) -> Ipv6Addr {
 }
 
 /// Saying `peers` on one side is enough; the spec has it on both.
-fn mirror_peers(networks: &BTreeMap<String, NetworkSpec>) -> BTreeMap<String, NetworkSpec> {
+fn mirror_peers(
+    networks: &BTreeMap<String, NetworkSpec>,
+    low: &mut Lowering<'_>,
+) -> BTreeMap<String, NetworkSpec> {
+    let place = |name: &str| join(&join("networks", name), "peers");
     let mut mirrored = networks.clone();
     for (name, network) in networks {
         for peer in &network.peers {
@@ -155,6 +179,7 @@ fn mirror_peers(networks: &BTreeMap<String, NetworkSpec>) -> BTreeMap<String, Ne
                 && !other.peers.contains(name)
             {
                 other.peers.push(name.clone());
+                low.places.alias(place(peer), &place(name));
             }
         }
     }
@@ -182,7 +207,7 @@ fn template(name: &str, raw: &RawTemplate, place: &str, low: &mut Lowering<'_>) 
     if let [_, (second, _), ..] = sources.as_slice() {
         let problem =
             Problem::new("config::template-source", *second, format!("template `{name}` has two sources"));
-        low.found.push(
+        low.report(
             problem.help("keep one of zfs, directory, shared and host").also(place, "of this template"),
         );
     }
@@ -190,7 +215,11 @@ fn template(name: &str, raw: &RawTemplate, place: &str, low: &mut Lowering<'_>) 
     if source.is_none() {
         let problem =
             Problem::new("config::template-source", place, format!("template `{name}` has no source"));
-        low.found.push(problem.help("say one of: zfs = \"pool/path@snapshot\", directory = \"/path\", shared = \"/path\", host = true"));
+        let help = "say one of: zfs = \"pool/path@snapshot\", directory = \"/path\", shared = \"/path\", host = true";
+        let keys = ["zfs", "directory", "shared", "host"];
+        low.report(
+            keys.iter().fold(problem.help(help).alone(), |problem, key| problem.because(join(place, key))),
+        );
     }
     Some(TemplateSpec { name: name.to_owned(), source: source? })
 }

@@ -89,7 +89,7 @@ fn mounts(source: &TemplateSource, jail: &JailTable, low: &mut Lowering<'_>) -> 
     for line in jail.texts("mount") {
         match fstab::line(&line.value, MountKind::Mount) {
             Ok(mount) => mounts.extend(mount),
-            Err(why) => low.found.push(
+            Err(why) => low.report(
                 Problem::new("config::mount", &line.place, why)
                     .help("as in fstab(5): \"/data /mnt nullfs ro\""),
             ),
@@ -130,7 +130,7 @@ fn fstab_file(place: &str, file: &Path, low: &mut Lowering<'_>) -> Vec<MountSpec
         Err(error) => {
             let message = format!("{} cannot be read: {error}", shown(&path.display().to_string()));
             let help = "`mount.fstab` is read when the configuration is loaded; its targets are paths in the instance";
-            low.found.push(Problem::new("config::fstab", place, message).help(help));
+            low.report(Problem::new("config::fstab", place, message).help(help));
             return Vec::new();
         }
     };
@@ -140,7 +140,7 @@ fn fstab_file(place: &str, file: &Path, low: &mut Lowering<'_>) -> Vec<MountSpec
             Ok(mount) => mounts.extend(mount),
             Err(why) => {
                 let message = format!("{}, line {}: {why}", shown(&path.display().to_string()), number + 1);
-                low.found.push(Problem::new("config::fstab", place, message));
+                low.report(Problem::new("config::fstab", place, message));
             }
         }
     }
@@ -161,6 +161,7 @@ pub(super) fn note_mounts(
     low: &mut Lowering<'_>,
 ) {
     let mut lines = jail.texts("mount").iter();
+    let mut moves = Vec::new();
     for (number, mount) in instance.mounts.iter().enumerate() {
         let setting = match mount.kind {
             MountKind::Mount => match own.get(number) {
@@ -172,8 +173,7 @@ pub(super) fn note_mounts(
             MountKind::Fdescfs => Some(jail::place(owner, "mount.fdescfs")),
             MountKind::Procfs => Some(jail::place(owner, "mount.procfs")),
         };
-        if let Some(setting) = setting {
-            low.places.alias(mount_place(owner, number), &setting);
-        }
+        moves.extend(setting.map(|setting| (mount_place(owner, number), setting)));
     }
+    low.places.point(moves);
 }

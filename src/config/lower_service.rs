@@ -1,23 +1,20 @@
 //! A service: its template's `jail` table overridden, its links, ports and health check resolved.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::decode::At;
 use super::diagnostics::{Problem, join, nearest};
+use super::forms::{HttpEntry, MountEntry, PortRef, PublishEntry, RestartEntry};
 use super::fstab;
-use super::jail::{self, JailTable};
-use super::lower::{Lowering, or};
+use super::lower::{Lowering, or, point_items};
 use super::lower_instance::{instance, merged, note_mounts};
-use super::raw::{
-    AddressEntry, HttpEntry, MountEntry, NetworkEntry, PortRef, PublishEntry, RawHealth, RawRestart,
-    RawService, RawTemplate, RestartEntry,
-};
+use super::lower_links::links;
+use super::raw::{RawHealth, RawRestart, RawService, RawTemplate};
 use super::spec::{
-    AddressMode, Health, InstanceSpec, LinkSpec, MountKind, MountSpec, NetworkSpec, OnStopFailure, Probe,
-    Proto, Publish, Restart, RestartPolicy, ServicePort, ServiceSpec, TemplateSource, TemplateSpec,
+    Health, InstanceSpec, MountKind, MountSpec, NetworkSpec, OnStopFailure, Probe, Proto, Publish, Restart,
+    RestartPolicy, ServicePort, ServiceSpec, TemplateSource, TemplateSpec,
 };
 use super::text::shown;
 
@@ -47,16 +44,18 @@ pub(super) fn service(
         .collect();
     made.drain = raw.drain.as_ref().map_or(made.drain, |wait| wait.0);
     made.on_stop_failure = raw.on_stop_failure.as_ref().map_or(OnStopFailure::Continue, |on| on.0);
+    let depends = raw.depends_on.iter().flat_map(|list| list.iter().map(|name| name.place.as_str()));
+    point_items(&join(place, "depends_on"), depends, low);
     let ports = ports(raw);
     ServiceSpec {
         name: name.to_owned(),
-        replicas: or(&raw.replicas, 1),
+        replicas: or(&raw.replicas, 1).into(),
         depends_on: raw
             .depends_on
             .iter()
             .flat_map(|list| list.iter().map(|name| name.value.clone()))
             .collect(),
-        publish: publish(raw, low),
+        publish: publish(raw, place, low),
         restart: restart(raw),
         health: raw.health.as_ref().and_then(|health| self::health(&health.value, place, &ports, low)),
         ports,
@@ -86,7 +85,7 @@ fn template(
     };
     let message =
         format!("service `{}` wants template `{}`, which is not there", shown(name), shown(&wanted.value));
-    low.found.push(
+    low.report(
         Problem::new("config::missing-template", &wanted.place, message)
             .label("no such template")
             .help(help)
@@ -95,176 +94,21 @@ fn template(
     TemplateSpec { name: wanted.value.clone(), source: TemplateSource::Host }
 }
 
-/// The links, with their addresses: said at the network, else at the service, else by `ip4.addr` and `ip6.addr`.
-fn links(
-    raw: &RawService,
-    place: &str,
-    jail: &JailTable,
-    networks: &BTreeMap<String, NetworkSpec>,
-    low: &mut Lowering<'_>,
-) -> Vec<LinkSpec> {
-    let shared_ip = [jail.get("ip4.addr"), jail.get("ip6.addr")].into_iter().flatten().next();
-    let said = jail.bool("vnet");
-    let entries: &[At<NetworkEntry>] = raw.networks.as_ref().map_or(&[], |list| &list.value);
-    let vnet = said.unwrap_or(shared_ip.is_none());
-    if let (Some(true), Some(addr)) = (said, shared_ip) {
-        low.found.push(
-            Problem::new("config::vnet", jail::place(place, "vnet"), "`vnet` and `ip4.addr` or `ip6.addr` exclude each other")
-                .label("a network stack of its own")
-                .also(&addr.place, "addresses of the host's stack")
-                .help("fixed addresses of an instance with vnet are said in the service: address = [\"10.77.0.10\"]"),
-        );
-    }
-    let mut links: Vec<LinkSpec> = Vec::new();
-    for (number, entry) in entries.iter().enumerate() {
-        let (network, own) = match &entry.value {
-            NetworkEntry::Name(name) => (name.clone(), None),
-            NetworkEntry::Table(table) => {
-                if table.name.is_none() {
-                    low.missing(&entry.place, "name", "say which of [networks] is meant");
-                }
-                (
-                    table.name.as_ref().map_or_else(String::new, |name| name.value.clone()),
-                    table.address.as_ref(),
-                )
-            }
-        };
-        let link_place = join(&join(place, "networks"), &number.to_string());
-        let address = match own.or(raw.address.as_ref()) {
-            None => AddressMode::Auto,
-            Some(entry) => {
-                low.places.alias(join(&link_place, "address"), &entry.place);
-                match &entry.value {
-                    AddressEntry::Auto => AddressMode::Auto,
-                    AddressEntry::Dhcp => AddressMode::Dhcp,
-                    AddressEntry::Fixed(list) => {
-                        for (number, address) in list.iter().enumerate() {
-                            let place = join(&join(&link_place, "address"), &number.to_string());
-                            low.places.alias(place, &address.place);
-                        }
-                        AddressMode::Fixed { addresses: list.iter().map(|address| address.value).collect() }
-                    }
-                }
-            }
-        };
-        links.push(LinkSpec { network, address, vnet });
-    }
-    if let Some(address) = &raw.address {
-        if links.is_empty() {
-            let problem =
-                Problem::new("config::address", &address.place, "`address` without a network has no meaning");
-            low.found.push(problem.help("say networks = [\"…\"]").because(join(place, "networks")));
-        } else if links.len() > 1 && matches!(address.value, AddressEntry::Fixed(_)) {
-            let problem = Problem::new(
-                "config::address",
-                &address.place,
-                "fixed addresses for several networks at once",
-            );
-            low.found.push(problem.help(
-                "say them at each network: networks = [{ name = \"a\", address = [\"10.0.0.5\"] }, \"b\"]",
-            ));
-        }
-    }
-    if !vnet {
-        shared_addresses(raw, place, jail, networks, &mut links, low);
-    }
-    if links.is_empty() && said == Some(true) {
-        let problem = Problem::new(
-            "config::vnet",
-            jail::place(place, "vnet"),
-            "`vnet` without a network: there is nothing to move into it",
-        );
-        low.found.push(
-            problem.help("say networks = [\"…\"], or leave `vnet` out").because(join(place, "networks")),
-        );
-    }
-    links
-}
-
-/// Gives each address of `ip4.addr` and `ip6.addr` to the link of the network it is in.
-fn shared_addresses(
-    raw: &RawService,
-    place: &str,
-    jail: &JailTable,
-    networks: &BTreeMap<String, NetworkSpec>,
-    links: &mut [LinkSpec],
-    low: &mut Lowering<'_>,
-) {
-    let said: Vec<&At<String>> = jail.texts("ip4.addr").iter().chain(jail.texts("ip6.addr")).collect();
-    if let (Some(address), Some(first)) = (&raw.address, said.first()) {
-        low.found.push(
-            Problem::new(
-                "config::address",
-                &address.place,
-                "`address` and `ip4.addr` or `ip6.addr` say the same thing twice",
-            )
-            .also(&first.place, "here too")
-            .help("keep `address`: it is for instances with and without vnet"),
-        );
-        return;
-    }
-    for text in said {
-        let address = match shared_address(&text.value) {
-            Ok(address) => address,
-            Err((why, help)) => {
-                low.found.push(Problem::new("config::address", &text.place, why).help(help));
-                continue;
-            }
-        };
-        let inside =
-            |link: &&mut LinkSpec| networks.get(&link.network).is_some_and(|net| contains(net, address));
-        let Some((number, link)) = links.iter_mut().enumerate().find(|(_, link)| inside(link)) else {
-            let message = format!("{address} is in none of the service's networks");
-            let mut problem = Problem::new("config::address", &text.place, message)
-                .help("the address of a jail without vnet is an alias on its network's gateway interface");
-            problem = problem.because(join(place, "networks"));
-            for link in links.iter() {
-                problem = problem.because(join("networks", &link.network));
-            }
-            low.found.push(problem);
-            continue;
-        };
-        if !matches!(link.address, AddressMode::Fixed { .. }) {
-            link.address = AddressMode::Fixed { addresses: Vec::new() };
-        }
-        let AddressMode::Fixed { addresses } = &mut link.address else { continue };
-        let link_place = join(&join(&join(place, "networks"), &number.to_string()), "address");
-        low.places.alias(join(&link_place, &addresses.len().to_string()), &text.place);
-        addresses.push(address);
-    }
-}
-
-/// The address in jail(8)'s `interface|address/mask arguments`, of which Warren leaves only the address to the user.
-fn shared_address(text: &str) -> Result<IpAddr, (String, &'static str)> {
-    if text.contains('|') {
-        let why =
-            format!("`{}` names an interface: addresses go to the network's gateway interface", shown(text));
-        return Err((why, "write the address alone; `uplink` bridges a network to a real interface"));
-    }
-    let alone = text.strip_suffix("/32").or_else(|| text.strip_suffix("/128")).unwrap_or(text);
-    alone.parse().map_err(|_| {
-        (format!("`{}` is not an address", shown(text)), "write the address alone: \"10.77.0.10\"")
-    })
-}
-
-/// Whether the address is in one of the network's prefixes.
-pub(super) fn contains(network: &NetworkSpec, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => network.ipv4.is_some_and(|net| net.contains(&address)),
-        IpAddr::V6(address) => network.ipv6.is_some_and(|net| net.contains(&address)),
-    }
-}
-
-fn publish(raw: &RawService, low: &mut Lowering<'_>) -> Vec<Publish> {
+fn publish(raw: &RawService, place: &str, low: &mut Lowering<'_>) -> Vec<Publish> {
     let mut all = Vec::new();
+    let mut written = Vec::new();
     for entry in raw.publish.iter().flat_map(|list| list.iter()) {
         match &entry.value {
-            PublishEntry::Text(publish) => all.push(publish.clone()),
+            PublishEntry::Text(publish) => {
+                all.push(publish.clone());
+                written.push(entry.place.as_str());
+            }
             PublishEntry::Table(table) => {
                 let Some(port) = &table.port else {
                     low.missing(&entry.place, "port", "say the port on the host: port = 8080");
                     continue;
                 };
+                written.push(entry.place.as_str());
                 all.push(Publish {
                     address: table.address.as_ref().map(|address| address.value),
                     port: port.value,
@@ -274,6 +118,7 @@ fn publish(raw: &RawService, low: &mut Lowering<'_>) -> Vec<Publish> {
             }
         }
     }
+    point_items(&join(place, "publish"), written.into_iter(), low);
     all
 }
 
@@ -318,7 +163,7 @@ fn health(raw: &RawHealth, service: &str, ports: &[ServicePort], low: &mut Lower
                 } else {
                     format!("its ports are: {}", names.join(", "))
                 };
-                low.found.push(
+                low.report(
                     Problem::new("config::health", at, message).help(help).because(join(service, "ports")),
                 );
             }
@@ -351,17 +196,17 @@ fn health(raw: &RawHealth, service: &str, ports: &[ServicePort], low: &mut Lower
         probes.push((&command.place, Some(Probe::Command { command: command.value.clone() })));
     }
     match probes.as_slice() {
-        [] => low.found.push(
+        [] => low.report(
             Problem::new("config::health", &place, "the health check asks nothing")
                 .help("say one of: tcp = 5432, http = { port = 80, path = \"/\" }, command = \"…\""),
         ),
         [_] => {}
-        [_, (second, _), ..] => low.found.push(
+        [_, (second, _), ..] => low.report(
             Problem::new("config::health", *second, "the health check asks two things")
                 .help("keep one of tcp, http and command; a command may ask several things"),
         ),
     }
-    let wait = |field: &Option<At<super::raw::Wait>>, seconds| {
+    let wait = |field: &Option<At<super::forms::Wait>>, seconds| {
         field.as_ref().map_or(Duration::from_secs(seconds), |wait| wait.0)
     };
     Some(Health {
@@ -394,7 +239,7 @@ fn mounts(raw: &RawService, low: &mut Lowering<'_>) -> (Vec<MountSpec>, Vec<Stri
                 _ => {
                     let message = format!("`{}` is not source:target", shown(text));
                     let problem = Problem::new("config::mount", &entry.place, message);
-                    low.found.push(problem.help("write it as \"/data:/var/db\" or \"/data:/var/db:ro\""));
+                    low.report(problem.help("write it as \"/data:/var/db\" or \"/data:/var/db:ro\""));
                     continue;
                 }
             },

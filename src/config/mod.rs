@@ -1,6 +1,6 @@
 //! Configuration: `warren.toml` to one resolved spec, with diagnostics that point at the place.
 //!
-//! Text becomes a tree with spans, [`decode`] makes raw tables of it, [`lower`] the spec, and [`rules`] say what makes
+//! Text becomes a tree with spans, `decode` makes raw tables of it, `lower` the spec, and `rules` say what makes
 //! no sense. Each stage goes on after a problem, so a report has them all. Nothing here touches the machine, except
 //! that [`load`] reads the file and the fstab files it names; what only the machine can say (a path that is missing, a
 //! port that is taken) is the daemon's.
@@ -9,10 +9,12 @@ mod conflicts;
 mod decode;
 mod diagnostics;
 mod diff;
+mod forms;
 mod fstab;
 mod jail;
 mod lower;
 mod lower_instance;
+mod lower_links;
 mod lower_service;
 mod params;
 mod raw;

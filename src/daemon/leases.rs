@@ -64,11 +64,14 @@ impl Leases {
 
     /// A client appears, changes or goes.
     pub fn reserve(&mut self, network: Id, mac: crate::host::Mac, client: Option<Client>) {
-        let mut book = lock(self.books.entry(network).or_default());
-        if let Some(old) = book.clients.remove(&Mac(mac)) {
-            book.reserved.remove(&old.address);
+        if let Some(book) = self.books.get(&network) {
+            let mut book = lock(book);
+            if let Some(old) = book.clients.remove(&Mac(mac)) {
+                book.reserved.remove(&old.address);
+            }
         }
         let Some(client) = client else { return };
+        let mut book = lock(self.books.entry(network).or_default());
         let v4 = client.addresses.iter().find_map(|a| match a {
             IpAddr::V4(v4) => Some(*v4),
             IpAddr::V6(_) => None,

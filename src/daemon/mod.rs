@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::host::{Failure, Host};
 use crate::lifecycle::engine::Settings;
-use crate::store::Store;
+use crate::store::{Record, Store};
 use api::{Api, Rights};
 use driver::Driver;
 use names::Zones;
@@ -68,7 +68,10 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     // Held until the process ends, however it ends.
     let _lock = lock(dir)?;
     install_program(&program_path(dir))?;
-    let (store, state) = Store::open(&store_path(dir)).map_err(|e| Failure::new(e.to_string()))?;
+    let (mut store, state) = Store::open(&store_path(dir)).map_err(|e| Failure::new(e.to_string()))?;
+    let addresses: Vec<Record> =
+        state.ipam.snapshot().into_iter().map(|change| Record::Address { change }).collect();
+    store.rewrite_addresses(driver::now(), &addresses).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

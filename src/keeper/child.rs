@@ -114,6 +114,15 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
     say(b"S").map_err(|e| Failure::os("reporting to the keeper", &e))?;
     wait_at_gate();
 
+    #[cfg(target_os = "freebsd")]
+    {
+        if task.clean_env {
+            super::login::clean_environment();
+        }
+        if let (Some(account), None) = (&account, &user) {
+            super::login::apply(account, false)?;
+        }
+    }
     if let Some(user) = &user {
         users::become_user(user)?;
     }
@@ -124,7 +133,9 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
             return Err(Failure::os(format!("chdir {}", account.home.display()), &e));
         }
     }
-    let environment = users::environment(std::env::vars_os(), task.clean_env, account.as_ref(), &task.env);
+    // On FreeBSD it has been emptied, and the login class has added its own.
+    let empty = task.clean_env && cfg!(not(target_os = "freebsd"));
+    let environment = users::environment(std::env::vars_os(), empty, account.as_ref(), &task.env);
     Err(exec(&task.argv, &environment))
 }
 

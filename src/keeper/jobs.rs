@@ -203,7 +203,8 @@ impl Jobs {
                 if let Some(failure) = entry.report.failure.take() {
                     self.drop_unstarted(id, failure);
                 } else if let (Some(pid), true) = (entry.report.pid, entry.report.ready) {
-                    match identify(pid, entry.forked) {
+                    let another = self.pids.get(&pid).is_some_and(|owner| owner != id);
+                    match identify(pid, entry.forked, another) {
                         Ok(process) => {
                             entry.process = Some(process);
                             entry.phase = Phase::Gated;
@@ -605,10 +606,18 @@ impl Jobs {
     }
 }
 
-/// Makes sure that a reported number is a living child of ours, and finds out when it started.
-fn identify(pid: i32, forked: i32) -> Result<Process, Failure> {
+/// Makes sure that a reported number is a living child of ours and of no other job, and finds out when it started.
+///
+/// The report came from a process that had entered a place where others may have power over it, and the number will be
+/// sent signals by root.
+fn identify(pid: i32, forked: i32, another: bool) -> Result<Process, Failure> {
     if pid != forked {
-        // A sibling that was reaped before it was known: then the number is nobody's, or another's.
+        if another || cfg!(not(target_os = "linux")) {
+            return Err(Failure::new(format!(
+                "the process {forked} reported the number {pid}, which is not its own"
+            )));
+        }
+        // A sibling. One that was reaped before it was known is no child any more.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         waitid(Id::Pid(Pid::from_raw(pid)), flags)
             .map_err(|e| Failure::os(format!("the process {pid} died before it was ready"), &e.into()))?;

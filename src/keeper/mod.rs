@@ -7,7 +7,7 @@
 //! - [`client`]: what the daemon calls. [`start`]: how a keeper comes to be. [`logs`]: what it writes down, and how that is read.
 //! - [`protocol`] and [`wire`]: what passes over the socket.
 //! - [`process`]: the event loop; [`jobs`]: what it knows of jobs; [`child`]: from fork to exec, with [`place`] and
-//!   [`users`]; [`sys`]: the few facts that are asked of each kernel in its own way.
+//!   [`users`] (and `login` on FreeBSD); [`sys`]: the few facts that are asked of each kernel in its own way.
 //!
 //! Promises, and where they end:
 //!
@@ -28,6 +28,8 @@ pub mod child;
 pub mod client;
 pub mod command;
 pub mod jobs;
+#[cfg(target_os = "freebsd")]
+pub mod login;
 pub mod logs;
 pub mod place;
 pub mod process;

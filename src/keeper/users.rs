@@ -34,6 +34,8 @@ pub struct Account {
     pub home: PathBuf,
     /// Shell; never empty.
     pub shell: String,
+    /// Login class; empty for the default one, and where there are none.
+    pub class: String,
 }
 
 impl Account {
@@ -47,6 +49,7 @@ impl Account {
             groups: vec![0],
             home: "/root".into(),
             shell: "/bin/sh".into(),
+            class: String::new(),
         }
     }
 }
@@ -79,6 +82,10 @@ pub fn on_host(name: &str) -> Result<Account, Failure> {
         groups,
         home: user.dir,
         shell: if shell.is_empty() { "/bin/sh".into() } else { shell },
+        #[cfg(target_os = "freebsd")]
+        class: user.class.to_string_lossy().into_owned(),
+        #[cfg(not(target_os = "freebsd"))]
+        class: String::new(),
     })
 }
 
@@ -87,7 +94,14 @@ pub fn on_host(name: &str) -> Result<Account, Failure> {
 /// # Errors
 /// There is none of that name, or the databases cannot be read.
 pub fn inside(name: &str) -> Result<Account, Failure> {
-    let passwd = read_bounded(Path::new("/etc/passwd"))
+    // The first has login classes as well, where there are any.
+    let files = ["/etc/master.passwd", "/etc/passwd"];
+    let files = if cfg!(target_os = "freebsd") { &files[..] } else { &files[1..] };
+    let passwd = files
+        .iter()
+        .map(|file| read_bounded(Path::new(file)))
+        .reduce(io::Result::or)
+        .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
         .map_err(|e| Failure::os(format!("looking up the user {name} in the instance's /etc/passwd"), &e))?;
     // Without groups a user has its own one only.
     let group = read_bounded(Path::new("/etc/group")).unwrap_or_default();
@@ -108,11 +122,15 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// passwd(5), group(5).
+/// passwd(5), group(5). A line of FreeBSD's master.passwd has class, change and expiry behind the group.
 fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
     let fields: Vec<&str> =
         passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&name))?;
-    let [_, _, uid, gid, _, home, rest @ ..] = fields.as_slice() else { return None };
+    let (uid, gid, class, home, shell) = match fields.as_slice() {
+        [_, _, uid, gid, class, _, _, _, home, shell, ..] => (uid, gid, *class, *home, Some(*shell)),
+        [_, _, uid, gid, _, home, rest @ ..] => (uid, gid, "", *home, rest.first().copied()),
+        _ => return None,
+    };
     let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
     let mut groups = vec![gid];
     for line in group.lines() {
@@ -125,8 +143,16 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
         }
     }
     let home = if home.is_empty() { "/" } else { home };
-    let shell = rest.first().copied().filter(|s| !s.is_empty()).unwrap_or("/bin/sh");
-    Some(Account { name: name.into(), uid, gid, groups, home: home.into(), shell: shell.into() })
+    let shell = shell.filter(|s| !s.is_empty()).unwrap_or("/bin/sh");
+    Some(Account {
+        name: name.into(),
+        uid,
+        gid,
+        groups,
+        home: home.into(),
+        shell: shell.into(),
+        class: class.into(),
+    })
 }
 
 /// Becomes a user, for good.
@@ -143,6 +169,8 @@ pub fn become_user(account: &Account) -> Result<(), Failure> {
         other => other.map_err(what)?,
     }
     nix::unistd::setgid(Gid::from_raw(account.gid)).map_err(what)?;
+    #[cfg(target_os = "freebsd")]
+    super::login::apply(account, true)?;
     nix::unistd::setuid(Uid::from_raw(account.uid)).map_err(what)
 }
 
@@ -182,6 +210,9 @@ mod tests {
         assert_eq!((it.uid, it.gid, it.groups.as_slice()), (80, 81, &[81, 44, 45][..]));
         assert_eq!((it.home.as_path(), it.shell.as_str()), (Path::new("/nonexistent"), "/bin/sh"));
         assert_eq!(find(PASSWD, GROUP, "root").unwrap().shell, "/bin/csh");
+        let master = "root:$6$x:0:5:daemon:0:0:Charlie &:/root:/bin/csh\n";
+        let it = find(master, "", "root").unwrap();
+        assert_eq!((it.gid, it.class.as_str(), it.home.as_path()), (5, "daemon", Path::new("/root")));
         for name in ["short", "odd", "nobody", "", "# comment"] {
             assert_eq!(find(PASSWD, GROUP, name), None, "{name}");
         }

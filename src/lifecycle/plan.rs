@@ -13,9 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Act, Book, OnFailure, Phase, Plan, Step, Undo, When};
-use crate::config::spec::{
-    AddressMode, CommandLine, InstanceSpec, MountSpec, OnStopFailure, ParamValue, TemplateSource,
-};
+use crate::config::spec::{AddressMode, CommandLine, InstanceSpec, MountSpec, OnStopFailure, TemplateSource};
 use crate::host::{Guard, Jail, Job, Mac, Mount, Op};
 use crate::ids::Id;
 
@@ -100,9 +98,6 @@ pub fn service_table(service: &str) -> String {
     let sum = service.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
     format!("svc_{}_{sum:08x}", service[..17].replace('-', "_"))
 }
-
-/// The table of the addresses that may leave the network.
-pub const EGRESS_TABLE: &str = "egress";
 
 /// The interface's name inside the instance: `net0` for the first link.
 fn inside_name(link: usize) -> String {
@@ -234,8 +229,6 @@ impl Builder<'_> {
             self.step(Phase::Mount, format!("mount.{n}"), Op::Mount(mount));
         }
         self.hooks(("prestart", &spec.hooks.prestart, Phase::Prestart), false);
-        let mut params = spec.params.clone();
-        params.remove("zfs.dataset");
         let jail = Jail {
             name: self.jail.clone(),
             path: self.root.clone(),
@@ -247,11 +240,11 @@ impl Builder<'_> {
                 .filter(|l| !l.vnet)
                 .flat_map(AssignedLink::plain_addresses)
                 .collect(),
-            params,
+            params: spec.params.clone(),
         };
         self.step(Phase::Create, "jail", Op::JailCreate(jail));
         self.hooks(("created", &spec.hooks.created, Phase::Created), false);
-        for (n, dataset) in self.datasets().into_iter().enumerate() {
+        for (n, dataset) in spec.datasets.iter().cloned().enumerate() {
             let op = Op::DatasetJail { jail: self.jail.clone(), dataset };
             self.step(Phase::Dataset, format!("dataset.{n}"), op);
         }
@@ -260,14 +253,6 @@ impl Builder<'_> {
             self.files();
         }
         self.plan.up.push(Step { key: "name".into(), phase: Phase::Name, act: Act::Book(Book::NamePublish) });
-        for (n, link) in given.links.iter().enumerate() {
-            let op = Op::TableAdd {
-                anchor: link.anchor.clone(),
-                tables: vec![EGRESS_TABLE.into()],
-                addresses: link.plain_addresses(),
-            };
-            self.step(Phase::Egress, format!("egress.{n}"), op);
-        }
         self.hooks(("start", &spec.hooks.start, Phase::Start), true);
         if let Some(command) = &spec.command {
             let job = Job { timeout: None, ..self.job("main", command, true) };
@@ -336,14 +321,6 @@ impl Builder<'_> {
         {
             let op = Op::WriteFile { root: self.root.clone(), path: path.into(), contents };
             self.step(Phase::Files, format!("file.{key}"), op);
-        }
-    }
-
-    fn datasets(&self) -> Vec<String> {
-        match self.spec.params.get("zfs.dataset") {
-            Some(ParamValue::Text(one)) => vec![one.clone()],
-            Some(ParamValue::List(many)) => many.clone(),
-            _ => Vec::new(),
         }
     }
 
@@ -442,9 +419,8 @@ impl Builder<'_> {
         self.undo("unmount-foreign", created(), &dead, Op::UnmountForeign { jail: jail.clone(), root, keep });
         for (n, link) in given.links.iter().enumerate() {
             let op = Op::KillStates { anchor: link.anchor.clone(), addresses: link.plain_addresses() };
-            self.undo(format!("states.{n}"), When::Began(format!("egress.{n}")), &[], op);
+            self.undo(format!("states.{n}"), When::Began("jail".into()), &dead, op);
         }
-        self.reverse(|k| k.starts_with("egress."), &[]);
         self.book("unname", "name", &[], Book::NameWithdraw);
         // The order that does not panic (facts A.5): no process, no traffic, interface home, eiface shut, then the jail.
         let off = self.reverse(|k| k.starts_with("link."), &dead);

@@ -38,7 +38,8 @@ pub enum Phase {
     Files,
     /// The instance's own name.
     Name,
-    /// The packet filter: NAT for an instance, the whole anchor for a network.
+    /// The packet filter's anchor of a network. An instance needs none of its own: NAT goes by the network's prefix, and the
+    /// guard on its link lets nothing out but its own addresses.
     Egress,
     /// exec.start.
     Start,

@@ -12,6 +12,7 @@ use warren::host::{Failure, Guard, Host, Jail, Job, Mount, NoWitness, Op, Reply}
 use warren::ids::Id;
 
 pub fn perform(lab: &Lab, op: &Op) -> Reply {
+    let _t = T(std::time::Instant::now(), format!("{op:?}").chars().take(14).collect());
     lab.perform(op, &NoWitness).unwrap_or_else(|failure| panic!("{op:?}: {failure}"))
 }
 
@@ -216,3 +217,6 @@ pub fn fresh(prefix: &str) -> String {
         NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     )
 }
+
+struct T(std::time::Instant, String);
+impl Drop for T { fn drop(&mut self) { if std::env::var("TIMES").is_ok() { eprintln!("{:?} {:?} {}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap(), self.0.elapsed(), self.1); } } }

@@ -232,6 +232,7 @@ pub fn instance(network: &str) -> InstanceSpec {
             release: hook("release"),
         },
         params: BTreeMap::new(),
+        datasets: vec![],
         hostname: None,
         exec_timeout: None,
         stop_timeout: Duration::from_secs(10),
@@ -288,6 +289,7 @@ pub fn fabric(services: Vec<ServiceSpec>) -> FabricSpec {
         name: "shop".into(),
         domain: "shop.internal".into(),
         forward: vec![],
+        templates: BTreeMap::new(),
         networks: [("net".to_owned(), network("net", 1))].into(),
         services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
     }

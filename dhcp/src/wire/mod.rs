@@ -21,6 +21,7 @@ mod values;
 pub use arp::{Arp, ArpOp};
 pub use frame::{Frame, FrameError, Payload, parse_frame};
 pub use message::{FLAG_BROADCAST, MIN_PAYLOAD, Message, MessageError, MessageType, Op};
+pub(crate) use nd::finish_icmp6;
 pub use nd::{NeighborSolicit, build_neighbor_advert};
 pub use options::{Options, code};
 pub use udp::{Udp4, build_udp4};

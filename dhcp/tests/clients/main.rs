@@ -42,12 +42,13 @@ fn isc_dhclient() {
     let Some(mut rig) = rig_for("dhclient", 24) else { return };
     // By default it waits longer between tries than lies between T2 and the end of so short a lease.
     let conf =
-        rig.script("dhclient.conf", "initial-interval 1; backoff-cutoff 1;\nsend host-name \"liar\";\n");
+        rig.script("dhclient.conf", "initial-interval 1; backoff-cutoff 1;\nsend host-name \"liar\";\nalso request domain-search, interface-mtu, ntp-servers;\n");
+    // The address stays at RELEASE: the message is still waiting for an answer to ARP then, and would go with it.
     let script = rig.script(
         "dhclient-script",
         "case $reason in PREINIT*) ip link set c0 up;;\n\
          BOUND|RENEW|REBIND|REBOOT) ip addr flush dev c0; ip addr add $new_ip_address/24 dev c0;;\n\
-         EXPIRE|FAIL|RELEASE|STOP) ip addr flush dev c0;; esac\nexit 0\n",
+         EXPIRE|FAIL|STOP) ip addr flush dev c0;; esac\nexit 0\n",
     );
     let dir = rig.dir();
     let common = format!("dhclient -4 -cf {conf} -sf {script} -lf {dir}/leases -pf {dir}/pid");
@@ -62,6 +63,8 @@ fn isc_dhclient() {
         "option host-name \"dhclient\";",
         "option domain-name \"shop.internal\";",
         "option domain-search \"shop.internal.\", \"internal.\";",
+        "option interface-mtu 1500;",
+        "option ntp-servers 10.9.0.1;",
         "option subnet-mask 255.255.255.0;",
         "option routers 10.9.0.1;",
         "option dhcp-server-identifier 10.9.0.2;",

@@ -10,12 +10,14 @@ mod records;
 mod reverse;
 mod rrset;
 mod tree;
+mod trie;
 mod types;
 mod view;
 
+use std::fmt;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use foldhash::quality::FixedState;
 use ipnet::IpNet;
 use rpds::HashTrieMapSync;
 
@@ -36,7 +38,7 @@ use tree::Tree;
 type Map<K, V> = HashTrieMapSync<K, V, FixedState>;
 
 /// All zones of this server at one moment. Cloning is O(1).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Snapshot {
     tree: Tree,
     zones: Map<u32, Zone>,
@@ -76,6 +78,15 @@ struct Added {
 
 fn map<K: Eq + std::hash::Hash, V>() -> Map<K, V> {
     HashTrieMapSync::new_with_hasher_and_ptr_kind(FixedState::default())
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("origins", &self.origins())
+            .field("names", &self.name_count())
+            .finish()
+    }
 }
 
 impl Default for Snapshot {

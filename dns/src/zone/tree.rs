@@ -1,15 +1,13 @@
-//! The tree of names: one persistent hash map from wire name to node, shared by all zones of a snapshot.
+//! The tree of names: one persistent map from wire name to node, shared by all zones of a snapshot.
 //!
 //! A name exists when it has records, is pinned (a declared service), or has a name below it: the last makes the
 //! empty non-terminals of RFC 8020, which answer NODATA and not NXDOMAIN. Each node counts its children, so
 //! adding or removing a record touches the name and as many ancestors as appear or vanish with it.
 
-use std::sync::Arc;
-
-use foldhash::fast::FixedState;
-use rpds::HashTrieMapSync;
+use smallvec::SmallVec;
 
 use super::rrset::RrSet;
+use super::trie::Trie;
 use crate::name::{Name, parent};
 
 /// One name.
@@ -21,21 +19,25 @@ pub(crate) struct Node {
     pub(crate) apex_at: u8,
     children: u32,
     pinned: bool,
-    /// By type; a handful at most.
-    sets: Vec<(u16, Arc<RrSet>)>,
+    /// By type. Most names have one or two, which stay with the node.
+    sets: SmallVec<[(u16, RrSet); 2]>,
 }
 
 impl Node {
+    fn new(zone: u32, apex_at: u8) -> Node {
+        Node { zone, apex_at, children: 0, pinned: false, sets: SmallVec::new() }
+    }
+
     pub(crate) fn is_apex(&self) -> bool {
         self.apex_at == 0
     }
 
     pub(crate) fn set(&self, rtype: u16) -> Option<&RrSet> {
-        self.sets.iter().find(|s| s.0 == rtype).map(|s| &*s.1)
+        self.sets.iter().find(|s| s.0 == rtype).map(|s| &s.1)
     }
 
     pub(crate) fn sets(&self) -> impl Iterator<Item = (u16, &RrSet)> {
-        self.sets.iter().map(|s| (s.0, &*s.1))
+        self.sets.iter().map(|s| (s.0, &s.1))
     }
 
     fn is_needed(&self) -> bool {
@@ -44,15 +46,14 @@ impl Node {
 }
 
 /// All names of all zones. Cloning is O(1).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Tree {
-    // The hash needs no secret: only the operator's own names are inserted; a query can only look up.
-    nodes: HashTrieMapSync<Name, Node, FixedState>,
+    nodes: Trie<Node>,
 }
 
 impl Tree {
     pub(crate) fn new() -> Tree {
-        Tree { nodes: HashTrieMapSync::new_with_hasher_and_ptr_kind(FixedState::default()) }
+        Tree { nodes: Trie::new() }
     }
 
     pub(crate) fn get(&self, wire: &[u8]) -> Option<&Node> {
@@ -60,10 +61,10 @@ impl Tree {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.nodes.size()
+        self.nodes.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &Node)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
         self.nodes.iter()
     }
 
@@ -81,85 +82,70 @@ impl Tree {
 
     /// Makes `name` the top of a zone (or of one of its reverse zones).
     pub(crate) fn add_apex(&mut self, name: &Name, zone: u32) {
-        let node = Node { zone, apex_at: 0, children: 0, pinned: false, sets: Vec::new() };
-        self.nodes.insert_mut(name.clone(), node);
+        self.nodes.insert(name.wire(), Node::new(zone, 0));
     }
 
     /// Takes an apex away. Whatever is below must be gone; that is the caller's order of work.
     pub(crate) fn remove_apex(&mut self, name: &Name) {
-        self.nodes.remove_mut(name.wire());
+        self.nodes.remove(name.wire());
     }
 
     /// Puts a record under `key`, replacing what was there. Nothing happens outside every zone.
     pub(crate) fn insert(&mut self, name: &Name, rtype: u16, key: u64, record: &[u8]) {
-        let Some(node) = self.ensure(name) else { return };
-        match node.sets.iter_mut().find(|s| s.0 == rtype) {
-            Some((_, set)) => Arc::make_mut(set).insert(key, record),
-            None => {
-                let mut set = RrSet::new();
-                set.insert(key, record);
-                node.sets.push((rtype, Arc::new(set)));
-            }
-        }
+        self.ensure(name.wire());
+        self.nodes.update(name.wire(), |node| match node.sets.iter_mut().find(|s| s.0 == rtype) {
+            Some((_, set)) => set.insert(key, record),
+            None => node.sets.push((rtype, RrSet::new(key, record))),
+        });
     }
 
     /// Takes a record out, and the names that existed for it only.
     pub(crate) fn remove(&mut self, name: &Name, rtype: u16, key: u64) {
-        let Some(node) = self.nodes.get_mut(name.wire()) else { return };
-        let Some(at) = node.sets.iter().position(|s| s.0 == rtype) else { return };
-        let set = Arc::make_mut(&mut node.sets[at].1);
-        set.remove(key);
-        if set.len() == 0 {
-            node.sets.remove(at);
+        let found = self.nodes.update(name.wire(), |node| {
+            if let Some((_, set)) = node.sets.iter_mut().find(|s| s.0 == rtype) {
+                set.remove(key);
+            }
+            node.sets.retain(|(_, set)| set.len() > 0);
+        });
+        if found {
+            self.prune(name.wire());
         }
-        self.prune(name.wire());
     }
 
     /// Keeps a name in existence without records, or no longer.
     pub(crate) fn pin(&mut self, name: &Name, pinned: bool) {
         if pinned {
-            if let Some(node) = self.ensure(name) {
-                node.pinned = true;
-            }
-        } else if let Some(node) = self.nodes.get_mut(name.wire()) {
-            node.pinned = false;
+            self.ensure(name.wire());
+        }
+        if self.nodes.update(name.wire(), |node| node.pinned = pinned) {
             self.prune(name.wire());
         }
     }
 
-    fn ensure(&mut self, name: &Name) -> Option<&mut Node> {
-        if !self.nodes.contains_key(name.wire()) {
-            let (at, above) = self.encloser(name.wire())?;
-            let (apex_at, zone) = (at + usize::from(above.apex_at), above.zone);
-            // From the new name upwards: each missing one is created with one child, the first existing counts one more.
-            let mut at = 0;
-            let mut children = 0;
-            while let Some(wire) = name.wire().get(at..) {
-                if let Some(existing) = self.nodes.get_mut(wire) {
-                    existing.children += 1;
-                    break;
-                }
-                let node =
-                    Node { zone, apex_at: (apex_at - at) as u8, children, pinned: false, sets: Vec::new() };
-                self.nodes.insert_mut(Name::from_wire_suffix(name, at), node);
-                children = 1;
-                at += 1 + usize::from(wire.first().copied().unwrap_or(0));
-            }
+    /// Makes the name exist, and so what is between it and its zone.
+    fn ensure(&mut self, name: &[u8]) {
+        if self.nodes.get(name).is_some() {
+            return;
         }
-        self.nodes.get_mut(name.wire())
+        let Some((at, above)) = self.encloser(name) else { return };
+        let (mut apex_at, zone) = (at + usize::from(above.apex_at), above.zone);
+        // From the new name upwards: each missing one is made with one child, the first existing counts one more.
+        let mut wire = name;
+        let mut children = 0;
+        while !self.nodes.update(wire, |existing| existing.children += 1) {
+            self.nodes.insert(wire, Node { children, ..Node::new(zone, apex_at as u8) });
+            children = 1;
+            let Some(up) = parent(wire) else { return };
+            apex_at -= wire.len() - up.len();
+            wire = up;
+        }
     }
 
-    fn prune(&mut self, wire: &[u8]) {
-        let mut wire = wire;
-        while let Some(node) = self.nodes.get(wire) {
-            if node.is_needed() {
-                return;
-            }
-            self.nodes.remove_mut(wire);
+    fn prune(&mut self, mut wire: &[u8]) {
+        while self.nodes.get(wire).is_some_and(|node| !node.is_needed()) {
+            self.nodes.remove(wire);
             let Some(up) = parent(wire) else { return };
-            if let Some(above) = self.nodes.get_mut(up) {
-                above.children = above.children.saturating_sub(1);
-            }
+            self.nodes.update(up, |above| above.children = above.children.saturating_sub(1));
             wire = up;
         }
     }

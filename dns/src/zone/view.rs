@@ -28,7 +28,8 @@ impl Snapshot {
             Some(Err(_)) => return Vec::new(),
         };
         let mut all = Vec::new();
-        for (name, node) in self.tree.iter().filter(|(_, n)| wanted.is_none_or(|id| n.zone == id)) {
+        for (wire, node) in self.tree.iter().filter(|(_, n)| wanted.is_none_or(|id| n.zone == id)) {
+            let name = &Name::from_table(wire);
             if node.is_apex()
                 && let Some((before, serial, after)) = self.soa(node.zone)
             {

@@ -30,6 +30,9 @@ pub enum Invalid {
 impl Program {
     /// What `bpf_validate` checks: known codes, jumps that stay inside, scratch words that exist, no constant zero divisor, a
     /// return at the end. Jumps only go forward, so a valid program always ends.
+    ///
+    /// In one point it is stricter: the kernel passes an empty program ("accept all"), and ng_bpf then hands the place where its
+    /// first instruction would be to an interpreter that runs it.
     pub fn validate(&self) -> Result<(), Invalid> {
         let insns = &self.0;
         if insns.is_empty() || insns.len() > MAX_INSNS {

@@ -20,6 +20,9 @@ pub enum Error {
         /// The address.
         node: String,
     },
+    /// A program that ng_bpf would refuse, or worse: 13.2 takes an empty one and then runs what lies behind it. Nothing was sent.
+    #[error("not a valid filter program: {0}")]
+    Program(#[from] crate::bpf::Invalid),
     /// A link number the stats commands cannot carry; nothing was sent.
     #[error(
         "ng_bridge keeps counters for {0}, but has no way to ask for them: its number is above 2147483647"
@@ -58,7 +61,8 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
-    /// The reply did not fit the receive buffer. The request's effect, if it has one, is done.
+    /// The reply did not fit the receive buffer. The request's effect, if it has one, is done (unless memory was so short that
+    /// the request itself could not be sent: that has the same errno).
     #[error(
         "netgraph: {operation} at {node}: the reply was lost for lack of buffer space; \
              raise the socket's receive buffer (kern.ipc.maxsockbuf, net.graph.recvspace)"
@@ -96,6 +100,9 @@ impl Error {
 /// What to do next, where the number alone leads astray.
 fn hint(errno: Errno, operation: &str) -> &'static str {
     match (operation, errno) {
+        ("mkpeer", Errno::ENOENT) => {
+            ": no such node (it may be gone), or no such type (there is no module ng_TYPE)"
+        }
         ("mkpeer", Errno::ENXIO) => {
             ": no such node type; its module (ng_TYPE) is not loaded and could not be"
         }

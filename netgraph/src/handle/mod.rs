@@ -1,6 +1,6 @@
 //! Requests to nodes, one at a time over one control socket.
 //!
-//! A control socket has one slot for the error of a send (ng_socket.c: `priv->error`), and its replies come later and by another
+//! A control socket has one slot for the error of a send (ng_socket.c: `priv->error`), and its replies are queued by another
 //! thread. So a handle has one request in flight: threads that share it queue up, and who wants more at once opens more handles.
 //! Replies are matched by token; those of a request that was given up are passed over.
 //!
@@ -148,7 +148,13 @@ impl<T: Transport> Inner<T> {
         if answered {
             self.clear_stale();
         }
-        self.transport.send(address, &encode(request, self.token)).map_err(|e| asked.failed(e))?;
+        match self.transport.send(address, &encode(request, self.token)) {
+            // The kernel's sendto waits for the reply to be queued as well, and fails with what that fails with.
+            Err(e) if answered && Errno::from_io(&e) == Some(Errno::ENOBUFS) => {
+                return Err(Error::ReplyLost { node: asked.node.clone(), operation: asked.operation });
+            }
+            outcome => outcome.map_err(|e| asked.failed(e))?,
+        }
         if !answered {
             return R::Reply::from_bytes(&[]).map_err(|source| asked.unreadable(source));
         }

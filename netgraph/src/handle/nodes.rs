@@ -178,7 +178,7 @@ fn hook_or_none(hook: &str) -> Result<HookName, Error> {
 
 impl<T: Transport> Bpf<'_, '_, T> {
     /// Filters what comes in by `hook`: what the program keeps goes out of `if_match`, the rest out of `if_not_match`; an empty
-    /// name drops. ENOENT if `hook` is not there, EINVAL if the program is not valid.
+    /// name drops. ENOENT if `hook` is not there; [`Error::Program`] if the program is not valid, before anything is sent.
     pub fn set_program(
         &self,
         hook: &str,
@@ -186,6 +186,7 @@ impl<T: Transport> Bpf<'_, '_, T> {
         if_not_match: &str,
         program: &Program,
     ) -> Result<(), Error> {
+        program.validate()?;
         self.0.ask(&bpf::HookProgram {
             hook: HookName::new(hook)?,
             if_match: hook_or_none(if_match)?,

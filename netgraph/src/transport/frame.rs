@@ -47,8 +47,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recvmsg, sen
 
 /// Bytes of a packet's header.
 pub const HEADER: usize = 12;
-/// Bytes of body in one packet at most.
-pub const CHUNK: usize = 32 * 1024;
+/// Bytes of body in one packet at most. (FreeBSD's Unix sockets take packets of 8 KiB unless told otherwise.)
+pub const CHUNK: usize = 4096;
 /// Bytes of body altogether that a client takes from the other side; above it is not believed.
 pub const BODY_MAX: usize = 64 << 20;
 /// Bytes of a frame on the data socket at most.

@@ -53,6 +53,15 @@ pub fn open() -> io::Result<(KernelTransport, KernelData, NodeId)> {
     Ok((handle.into_transport(), KernelData(data), node))
 }
 
+/// A control socket with the default receive buffer (`net.graph.recvspace`), losses reported, and no data socket: for an unnamed
+/// socket node, which nobody else can find by a name, that is all a short errand wants.
+pub fn open_plain() -> io::Result<KernelTransport> {
+    let fd = socket(sys::NG_CONTROL)?;
+    set_option(&fd, sys::SO_RERROR, 1)?;
+    // No reply is larger than the buffer it waited in.
+    Ok(KernelTransport { fd, buffer: vec![0; RECEIVE_BUFFERS[RECEIVE_BUFFERS.len() - 1]] })
+}
+
 /// Loads the modules of these node types. A node of a type that is not loaded would be loaded by MKPEER, but on 13.2 two of them
 /// at once make one fail with EEXIST.
 pub fn load_types(types: &[&str]) -> io::Result<()> {

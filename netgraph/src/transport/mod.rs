@@ -22,8 +22,8 @@ pub struct Received {
 
 /// One control socket. Errors carry the local system's errno ([`crate::Errno::from_io`] turns it into FreeBSD's).
 pub trait Transport: Send {
-    /// Sends a message; returns when the node has applied it, with the node's error if it had one (ng_socket.c:ngc_send). The
-    /// kernel's wait has neither a timeout nor an interruption: call it on a thread that may wait.
+    /// Sends a message; returns when the node has applied it and its reply, if there is one, is queued, with the error of either
+    /// (ng_socket.c:ngc_send): so ENOBUFS may mean that the request was done and its reply lost. The kernel's wait has neither a timeout nor an interruption: call it on a thread that may wait.
     fn send(&mut self, to: &SockaddrNg, message: &[u8]) -> io::Result<()>;
 
     /// Waits for the next message: at most `timeout`, then `None`. ENOBUFS says that one was lost for lack of buffer space

@@ -133,8 +133,9 @@ impl State {
             self.type_message(slot, message, last, outside)?
         };
         if let (Some(payload), Some(back)) = (reply, self.ids.get(&sender).copied()) {
-            // The requester never hears that this failed: the error goes to the thread that delivers the reply.
-            let _ = self.pass_up(back, from, message.reply(&payload));
+            // The sender waits for the reply's delivery too, and gets its error: ng_snd_item holds the callback of the request until
+            // the item is done with, and NG_RESPOND_MSG sends the reply in the same item. (Seen on 13.2.)
+            return self.pass_up(back, from, message.reply(&payload));
         }
         Ok(())
     }

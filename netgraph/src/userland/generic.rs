@@ -79,7 +79,8 @@ impl State {
             },
             // Their constructors refuse: a socket comes from socket(2), an ether from its interface.
             b"socket" | b"ether" => return Err(Errno::EINVAL),
-            _ => return Err(Errno::ENXIO),
+            // What loading ng_<type>.ko says, when there is no such file. (ENXIO is for a module that brings no such type.)
+            _ => return Err(Errno::ENOENT),
         };
         let peer = self.add_node(kind);
         if let Some(unit) = unit {

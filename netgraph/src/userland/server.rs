@@ -28,7 +28,7 @@ const BACKLOG_MAX: usize = 8192;
 /// Frames taken from one client before the next has its turn.
 const BATCH: usize = 64;
 /// Buffers wanted for frames, in bytes. Less is taken where the system's limit is less.
-const DATA_BUFFER: usize = 4 << 20;
+const DATA_BUFFER: usize = 1 << 20;
 
 /// Serves sockets of one graph. When it is dropped, they all end.
 pub struct Server {

@@ -134,16 +134,17 @@ impl State {
         slot
     }
 
-    /// Names a node (ng_name_node). The name it has already is no error.
+    /// Names a node (ng_name_node). The name it has already is no error, nor is none for one that has none.
     pub fn name_node(&mut self, slot: Slot, name: NodeName) -> Result<(), Errno> {
+        if self.nodes.get(slot).ok_or(Errno::ENOENT)?.name == name {
+            return Ok(());
+        }
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes.iter().any(|b| matches!(b, b'.' | b':')) || decode_id(bytes).is_some() {
             return Err(Errno::EINVAL);
         }
-        match self.names.get(&name) {
-            Some(other) if *other == slot => return Ok(()),
-            Some(_) => return Err(Errno::EADDRINUSE),
-            None => {}
+        if self.names.contains_key(&name) {
+            return Err(Errno::EADDRINUSE);
         }
         let node = self.nodes.get_mut(slot).ok_or(Errno::ENOENT)?;
         let old = std::mem::replace(&mut node.name, name);

@@ -13,7 +13,7 @@ mod service;
 pub(super) mod words;
 
 pub(super) use addresses::overlaps;
-pub(super) use ports::same_port;
+pub(super) use ports::Published;
 
 use super::diagnostics::{Problem, join};
 use super::spec::FabricSpec;

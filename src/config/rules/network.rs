@@ -29,7 +29,8 @@ pub(super) fn check(spec: &FabricSpec, network: &NetworkSpec, place: &str, found
     words::object_name("network", &network.name, place, 15, found);
     if network.ipv4.is_none() && network.ipv6.is_none() {
         let problem = Problem::new("config::prefix", place, format!("network `{name}` has no addresses"));
-        found.push(problem.help("add ipv4 = \"10.77.0.0/24\", ipv6 = \"fd77:7::/64\" or both"));
+        let problem = problem.help("add ipv4 = \"10.77.0.0/24\", ipv6 = \"fd77:7::/64\" or both").alone();
+        found.push(problem.because(join(place, "ipv4")).because(join(place, "ipv6")));
     }
     if let Some(net) = network.ipv4 {
         prefix(net.into(), 8, 29, &join(place, "ipv4"), found);
@@ -178,6 +179,12 @@ fn peers(spec: &FabricSpec, network: &NetworkSpec, place: &str, found: &mut Vec<
                         .maybe_help(near.map(|near| format!("did you mean `{near}`?")))
                         .because(join("networks", peer)),
                 );
+            }
+            // A file says it on one side and lowering on both; a spec sent to the API might not.
+            Some(other) if !other.peers.contains(&network.name) => {
+                found.push(wrong(format!(
+                    "network `{name}` has `{shown}` as a peer, and `{shown}` not `{name}`"
+                )));
             }
             // Said once, at the first of the two.
             Some(other) if !network.isolated && !other.isolated && network.name < other.name => found.push(

@@ -1,34 +1,46 @@
 //! Ports: of the host, each led to one service; and of services, each name once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::super::diagnostics::{Problem, join};
 use super::super::spec::{FabricSpec, Probe, Proto, Publish};
 use super::super::text::{publish_text, shown};
 use super::words;
 
-/// Whether two published ports want the same port of the host: same number and protocol, and the same address, or one
-/// of them every address.
-pub(in super::super) fn same_port(one: &Publish, other: &Publish) -> bool {
-    one.port == other.port
-        && one.proto == other.proto
-        && (one.address.is_none() || other.address.is_none() || one.address == other.address)
+/// Who has which port of the host. Two want the same one if number and protocol are the same, and the address too or
+/// one of them wants every address.
+pub(in super::super) struct Published<T>(BTreeMap<(Proto, u16), BTreeMap<Option<IpAddr>, T>>);
+
+impl<T> Published<T> {
+    pub(in super::super) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Who has the port already, at which address.
+    pub(in super::super) fn taken(&self, publish: &Publish) -> Option<(Option<IpAddr>, &T)> {
+        let same = self.0.get(&(publish.proto, publish.port))?;
+        let entry = match publish.address {
+            None => same.iter().next(),
+            Some(_) => same.get_key_value(&None).or_else(|| same.get_key_value(&publish.address)),
+        };
+        entry.map(|(address, who)| (*address, who))
+    }
+
+    /// Notes who has a port.
+    pub(in super::super) fn insert(&mut self, publish: &Publish, who: T) {
+        self.0.entry((publish.proto, publish.port)).or_default().insert(publish.address, who);
+    }
 }
 
-/// A published port: by which service, in which place of its list.
-type Taken<'a> = (&'a str, usize, &'a Publish);
-
 pub(super) fn check(spec: &FabricSpec, found: &mut Vec<Problem>) {
-    let mut published: BTreeMap<(Proto, u16), Vec<Taken<'_>>> = BTreeMap::new();
+    let mut published: Published<(&str, usize)> = Published::new();
     for (name, service) in &spec.services {
         let place = join("services", name);
         for (number, publish) in service.publish.iter().enumerate() {
             let at = join(&join(&place, "publish"), &number.to_string());
             one(spec, name, publish, &at, found);
-            let same = published.entry((publish.proto, publish.port)).or_default();
-            if let Some((other, other_number, first)) =
-                same.iter().find(|(_, _, first)| same_port(first, publish))
-            {
+            if let Some((address, (other, other_number))) = published.taken(publish) {
                 let message = format!(
                     "port {}/{} of the host is published twice: by `{}` and by `{}`",
                     publish.port,
@@ -37,7 +49,7 @@ pub(super) fn check(spec: &FabricSpec, found: &mut Vec<Problem>) {
                     shown(name)
                 );
                 let first_at = join(&join(&join("services", other), "publish"), &other_number.to_string());
-                let help = match (first.address, publish.address) {
+                let help = match (address, publish.address) {
                     (None, None) => "publish one of them on another port",
                     _ => {
                         "without an address it is every address of the host; publish one of them on another port"
@@ -47,7 +59,7 @@ pub(super) fn check(spec: &FabricSpec, found: &mut Vec<Problem>) {
                     Problem::new("config::port-taken", at, message).also(first_at, "the first").help(help),
                 );
             } else {
-                same.push((name, number, publish));
+                published.insert(publish, (name, number));
             }
         }
         named(

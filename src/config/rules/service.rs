@@ -11,8 +11,8 @@ use super::{instance, words};
 
 /// The host name `<service>-<id>` is one label of DNS: 63 bytes less 9.
 const LONGEST_NAME: usize = 54;
-/// Far beyond what one machine runs, and far below what overflows anything.
-const MOST_REPLICAS: u32 = 65_535;
+/// Far beyond what one machine runs, and far below what overflows anything; the file's `replicas` is a `u16` for it.
+const MOST_REPLICAS: u32 = u16::MAX as u32;
 /// More often than this a probe is load and not a question.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
@@ -45,6 +45,14 @@ pub(super) fn check(spec: &FabricSpec, service: &ServiceSpec, place: &str, found
         found.push(Problem::new("config::restart", join(&restart_place, "backoff"), message));
     }
     instance::check(&service.instance, place, found);
+    // A template of the file has its name checked there; a spec sent to the API may name any.
+    let template = &service.instance.template.name;
+    if !spec.templates.contains_key(template) {
+        let place = join(place, "template");
+        let mut wrong = Vec::new();
+        words::object_name("template", template, &place, 63, &mut wrong);
+        found.extend(wrong.into_iter().map(|problem| problem.because(&place)));
+    }
     runs_something(service, place, found);
 }
 
@@ -57,7 +65,7 @@ fn name(spec: &FabricSpec, service: &ServiceSpec, place: &str, found: &mut Vec<P
         );
         let help =
             format!("a label of DNS has at most 63 bytes, so a service's name has at most {LONGEST_NAME}");
-        found.push(Problem::new("config::dns-length", place, message).help(help));
+        found.push(Problem::new("config::dns-length", place, message).help(help).alone());
     } else {
         words::object_name("service", name, place, LONGEST_NAME, found);
     }
@@ -73,7 +81,10 @@ fn name(spec: &FabricSpec, service: &ServiceSpec, place: &str, found: &mut Vec<P
         found.push(
             Problem::new("config::dns-length", place, message)
                 .also("domain", "the domain")
-                .help("shorten `domain` or the service's name"),
+                .help("shorten `domain` or the service's name")
+                .alone()
+                .because("domain")
+                .because("name"),
         );
     }
 }
@@ -230,6 +241,8 @@ fn runs_something(service: &ServiceSpec, place: &str, found: &mut Vec<Problem>) 
         found.push(
             Problem::new("config::nothing-runs", place, message)
                 .help("say `command`, \"exec.start\", or persist = true in the jail table")
+                .alone()
+                .because(join(place, "command"))
                 .because(join(place, "jail"))
                 .because(join(&join("templates", &instance.template.name), "jail")),
         );

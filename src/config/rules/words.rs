@@ -36,10 +36,10 @@ pub(super) fn object_name(kind: &str, name: &str, place: &str, most: usize, foun
             problem
                 .help(format!("names are a-z, 0-9 and - inside, at most {most} bytes: they become DNS names"))
         };
-        found.push(problem);
+        found.push(if kind == "fabric" { problem } else { problem.alone() });
     } else if RESERVED.contains(&name) && matches!(kind, "network" | "service") {
         let message = format!("`{name}` cannot name a {kind}: Warren uses it itself in the fabric's zone");
-        found.push(Problem::new("config::name", place, message).help("take another name"));
+        found.push(Problem::new("config::name", place, message).help("take another name").alone());
     }
 }
 

@@ -1,5 +1,7 @@
 //! The requests that are answered at once.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::view::{self, Detail, Fabric, Info, Instance, LeaseView, Network, Problem, Repair, Run, Scale};
 use super::{Api, Reader, Rejected, Writer};
-use crate::config::spec::FabricSpec;
+use crate::config::spec::{FabricSpec, Restart, RestartPolicy, ServiceSpec};
 use crate::host::Inventory;
 use crate::ids::Id;
 use crate::lifecycle::engine::{Command, Engine};
@@ -88,6 +90,12 @@ pub(super) struct DeclareQuery {
     dry: bool,
 }
 
+/// A client may send any spec; the rules hold for it as for a file. They close the character sets of names, too.
+fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
+    let report = crate::config::verify(spec);
+    report.map_err(|r| Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{r:#}")))
+}
+
 /// What declaring this would change, in sentences.
 fn changes(engine: &Engine, spec: &FabricSpec) -> Vec<String> {
     match engine.state.fabrics.get(&spec.name) {
@@ -109,6 +117,7 @@ pub(super) async fn declare(
         let message = format!("the spec is of the fabric `{}`, not `{name}`", spec.name);
         return Err(Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message));
     }
+    verified(&spec)?;
     let (spec, changes) = api
         .handle
         .query(move |engine, _| {
@@ -178,7 +187,32 @@ pub(super) async fn stop(_: Writer, State(api): State<Api>, Path(name): Path<Str
 
 #[utoipa::path(post, path = "/v1/instances", request_body = Run, responses((status = 200), (status = 404, body = Problem)))]
 pub(super) async fn run(_: Writer, State(api): State<Api>, Json(run): Json<Run>) -> Answer<Value> {
-    api.ask(Command::Run { fabric: run.fabric, service: run.name, spec: Box::new(run.spec) }).await
+    let Run { fabric, name, spec } = run;
+    let missing = no_fabric(&fabric);
+    // Judged as a service of its fabric would be.
+    let service = ServiceSpec {
+        name: name.clone(),
+        replicas: 1,
+        depends_on: Vec::new(),
+        publish: Vec::new(),
+        ports: Vec::new(),
+        restart: Restart {
+            policy: RestartPolicy::No,
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(1),
+            retries: None,
+        },
+        health: None,
+        instance: spec.clone(),
+    };
+    let of = fabric.clone();
+    let whole = api.handle.query(move |engine, _| {
+        let mut whole = engine.state.fabrics.get(&of)?.spec.clone();
+        whole.services.insert(service.name.clone(), service);
+        Some(whole)
+    });
+    verified(&whole.await?.ok_or(missing)?)?;
+    api.ask(Command::Run { fabric, service: name, spec: Box::new(spec) }).await
 }
 
 #[utoipa::path(get, path = "/v1/networks", responses((status = 200, body = Vec<Network>)))]

@@ -335,9 +335,13 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
     for (name, service) in &fabric.services {
         let spec = fabric.spec.services.get(name);
         let wanted = spec.map_or(0, |s| s.replicas);
+        // Those on their way down count as well: "settled" is when they are gone.
+        let going = (service.instances.iter().filter_map(|id| state.instances.get(id)))
+            .any(|i| i.revision.is_some() && i.unit.stage == Stage::Stopping);
         let complete = service.current.len() == wanted as usize
             && service.current.is_subset(&service.ready)
-            && service.outdated.is_empty();
+            && service.outdated.is_empty()
+            && !going;
         settled &= complete;
         if service.halted && !complete {
             stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));

@@ -8,21 +8,19 @@
 //! pool. CAP_NET_ADMIN in the user namespace that owns the network namespace is enough.
 
 pub mod ruleset;
+mod seen;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use nlink::netlink::nftables::{
-    Chain, Family, Set, SetDataType, SetElement, SetElementData, SetKeyType, Transaction,
-};
+use nlink::netlink::nftables::{Chain, Family, Transaction};
 use nlink::netlink::{Connection, Nftables};
 
 use super::policy::{BadPolicy, Inet, Policy};
 use crate::host::Failure;
-use ruleset::{
-    Members, Ruleset, anchor_of, map_name, of_family, parse_chain, ruleset, set_name, table_of, turn,
-};
+use ruleset::{Members, Ruleset, anchor_of, map_name, ruleset, set_name, table_of};
+use seen::{Seen, map_of, set_names, set_of};
 
 /// How often a change is computed anew when others change rules at the same time.
 const ATTEMPTS: usize = 10;
@@ -35,8 +33,8 @@ pub fn text(policy: &Policy, outside: &[String]) -> Result<String, BadPolicy> {
 /// Loads the whole anchor in one transaction and verifies it by reading it back. Tables keep their members; a table of a
 /// service that is no more is removed. `outside` as in [`pf::text`](super::pf::text).
 ///
-/// Verified are names of chains and sets, the number of rules in each chain with their comments, and the members. Since
-/// nf_tables takes all of a transaction or nothing, that proves that this transaction was the last one.
+/// Verified are the names of chains and sets, the number of rules in each chain with their comments, and that published
+/// ports lead to the members. Since nf_tables takes all of a transaction or nothing, that suffices to know it took this one.
 pub fn apply(policy: &Policy, outside: &[String]) -> Result<(), Failure> {
     let rules = ruleset(policy, outside, &Members::new()).map_err(|e| Failure::new(e.to_string()))?;
     let what = format!("loading the rules of {}", policy.anchor);
@@ -57,7 +55,7 @@ pub fn apply(policy: &Policy, outside: &[String]) -> Result<(), Failure> {
             };
             let transaction = load(&connection, seen.as_ref(), &rules).map_err(|e| failure(&what, &e))?;
             match transaction.expect_generation(generation).commit(&connection).await {
-                Ok(()) => return verify(&connection, &rules, &members, &what).await,
+                Ok(()) => return verify(&connection, &rules, &what).await,
                 Err(e) if e.is_restart() => {}
                 Err(e) => return Err(failure(&what, &e)),
             }
@@ -134,11 +132,13 @@ fn change(
     let table = ours(anchor)?;
     run(async {
         let connection = connect(what)?;
+        let mut written = false;
         for _ in 0..ATTEMPTS {
             let seen = Seen::read(&connection, &table).await.map_err(|e| failure(what, &e))?;
             let members = wanted(seen.as_ref())?;
             let Some(seen) = seen else { return Ok(()) };
-            if members == seen.members {
+            // What is asked for is idempotent, so this is the reading back, too; whatever others did meanwhile.
+            if members == seen.members && seen.turns_fit() {
                 return Ok(());
             }
             let mut transaction = connection.transaction().expect_generation(seen.generation);
@@ -148,130 +148,14 @@ fn change(
                 }
             }
             match transaction.commit(&connection).await {
-                Ok(()) => {}
-                Err(e) if e.is_restart() => continue,
+                Ok(()) => written = true,
+                Err(e) if e.is_restart() => {}
                 Err(e) => return Err(failure(what, &e)),
             }
-            return match Seen::read(&connection, &table).await.map_err(|e| failure(what, &e))? {
-                Some(now) if now.members == members && now.turns_fit() => Ok(()),
-                _ => Err(Failure::new(format!("{what}: read back, the tables are not as they were written"))),
-            };
         }
-        Err(crowded(what))
+        let lost = Failure::new(format!("{what}: read back, the tables are not as they were written"));
+        Err(if written { lost } else { crowded(what) })
     })
-}
-
-/// What is loaded in one table of nf_tables.
-struct Seen {
-    generation: u32,
-    members: Members,
-    /// Map contents by (table, family), in order of the index.
-    turns: BTreeMap<(String, Inet), Vec<IpAddr>>,
-    /// Chains with the comments of their rules.
-    chains: BTreeMap<String, Vec<Option<String>>>,
-    sets: BTreeSet<String>,
-}
-
-impl Seen {
-    /// Reads a table; `None` if there is none.
-    async fn read(connection: &Connection<Nftables>, table: &str) -> Result<Option<Self>, nlink::Error> {
-        let generation = connection.generation().await?;
-        if !connection.list_tables_in(Family::Inet).await?.iter().any(|t| t.name == table) {
-            return Ok(None);
-        }
-        let mut seen = Self {
-            generation,
-            members: Members::new(),
-            turns: BTreeMap::new(),
-            chains: BTreeMap::new(),
-            sets: BTreeSet::new(),
-        };
-        for set in connection.list_sets_in(table, Family::Inet).await? {
-            let mut parts = set.name.split('.');
-            if let (Some(name), Some(family)) = (parts.next(), parts.next()) {
-                let elements = connection.list_set_elements(table, &set.name, Family::Inet).await?;
-                if parts.next().is_none() {
-                    let members = seen.members.entry(name.to_owned()).or_default();
-                    members.extend(elements.iter().filter_map(|e| address(e.key())));
-                } else {
-                    let inet = if family == "4" { Inet::V4 } else { Inet::V6 };
-                    seen.turns.insert((name.to_owned(), inet), in_turn(&elements));
-                }
-            }
-            seen.sets.insert(set.name);
-        }
-        for chain in connection.list_chains_in(table, Family::Inet).await? {
-            seen.chains.insert(chain.name, Vec::new());
-        }
-        for rule in connection.list_rules(table, Family::Inet).await? {
-            seen.chains.entry(rule.chain).or_default().push(rule.comment_text);
-        }
-        Ok(Some(seen))
-    }
-
-    /// Adds what brings one family of one table from what was seen to `members`.
-    fn step(
-        &self,
-        transaction: Transaction,
-        nft: &str,
-        table: &str,
-        inet: Inet,
-        members: &BTreeSet<IpAddr>,
-    ) -> Transaction {
-        let none = BTreeSet::new();
-        let old: BTreeSet<_> = of_family(self.members.get(table).unwrap_or(&none), inet).collect();
-        let new: BTreeSet<_> = of_family(members, inet).collect();
-        if old == new {
-            return transaction;
-        }
-        let keys = |a: &mut dyn Iterator<Item = &IpAddr>| a.map(|a| key(*a)).collect::<Vec<_>>();
-        let places = |list: &[IpAddr]| {
-            (0u32..).zip(list).map(|(i, a)| SetElement::mark(i).value(key(*a))).collect::<Vec<_>>()
-        };
-        let (set, map) = (set_of(nft, table, inet), map_of(nft, table, inet));
-        let gone = keys(&mut old.difference(&new));
-        let come = keys(&mut new.difference(&old));
-        let before = places(self.turns.get(&(table.to_owned(), inet)).map_or(&[], Vec::as_slice));
-        let after = places(&new.iter().copied().collect::<Vec<_>>());
-        let mut transaction = transaction;
-        // The rule first: it must not be there with an index the map has not.
-        let targets =
-            self.chains.keys().filter_map(|c| parse_chain(c)).filter(|(t, f, _)| *t == table && *f == inet);
-        let targets: Vec<u16> = targets.map(|(_, _, target)| target).collect();
-        for target in &targets {
-            transaction =
-                transaction.flush_chain(nft, &ruleset::chain_name(table, inet, *target), Family::Inet);
-        }
-        for (set, elements, add) in
-            [(&set, gone, false), (&set, come, true), (&map, before, false), (&map, after, true)]
-        {
-            transaction = match (elements.is_empty(), add) {
-                (true, _) => transaction,
-                (false, true) => transaction.add_set_elements(set, &elements),
-                (false, false) => transaction.del_set_elements(set, &elements),
-            };
-        }
-        targets
-            .iter()
-            .filter_map(|target| turn(nft, table, inet, *target, &new))
-            .fold(transaction, Transaction::add_rule)
-    }
-
-    /// Whether every map holds exactly the members of its set, and every chain that uses it has a rule if there are any.
-    fn turns_fit(&self) -> bool {
-        let maps = self.members.iter().all(|(table, members)| {
-            [Inet::V4, Inet::V6].into_iter().all(|inet| {
-                let map = self.turns.get(&(table.clone(), inet)).map_or(&[][..], Vec::as_slice);
-                of_family(members, inet).eq(map.iter().copied())
-            })
-        });
-        let chains = self.chains.iter().filter_map(|(name, rules)| Some((parse_chain(name)?, rules.len())));
-        let mut chains = chains.map(|((table, inet, _), rules)| {
-            let any = self.members.get(table).is_some_and(|m| of_family(m, inet).next().is_some());
-            rules == usize::from(any)
-        });
-        maps && chains.all(|fits| fits)
-    }
 }
 
 /// The transaction that makes a ruleset of what is there.
@@ -315,12 +199,7 @@ fn load(
     Ok(rules.chains.iter().flat_map(|c| c.rules.iter().cloned()).fold(transaction, Transaction::add_rule))
 }
 
-async fn verify(
-    connection: &Connection<Nftables>,
-    rules: &Ruleset,
-    members: &Members,
-    what: &str,
-) -> Result<(), Failure> {
+async fn verify(connection: &Connection<Nftables>, rules: &Ruleset, what: &str) -> Result<(), Failure> {
     let differs = |how: &str| Failure::new(format!("{what}: read back, {how}"));
     let seen = Seen::read(connection, &rules.table).await.map_err(|e| failure(what, &e))?;
     let seen = seen.ok_or_else(|| differs("the table is not there"))?;
@@ -333,59 +212,10 @@ async fn verify(
     if seen.sets != rules.members.iter().flat_map(|name| set_names(name)).collect() {
         return Err(differs("sets differ"));
     }
-    if seen.members != *members || !seen.turns_fit() {
-        return Err(differs("members differ"));
+    if !seen.turns_fit() {
+        return Err(differs("ports lead to others than the members"));
     }
     Ok(())
-}
-
-fn set_names(table: &str) -> [String; 4] {
-    [
-        set_name(table, Inet::V4),
-        set_name(table, Inet::V6),
-        map_name(table, Inet::V4),
-        map_name(table, Inet::V6),
-    ]
-}
-
-fn key_type(inet: Inet) -> SetKeyType {
-    match inet {
-        Inet::V4 => SetKeyType::Ipv4Addr,
-        Inet::V6 => SetKeyType::Ipv6Addr,
-    }
-}
-
-fn set_of(nft: &str, table: &str, inet: Inet) -> Set {
-    Set::new(nft, &set_name(table, inet)).family(Family::Inet).key_type(key_type(inet))
-}
-
-fn map_of(nft: &str, table: &str, inet: Inet) -> Set {
-    let map = Set::new(nft, &map_name(table, inet)).family(Family::Inet).key_type(SetKeyType::Mark);
-    map.map(SetDataType::Value(key_type(inet)))
-}
-
-fn key(address: IpAddr) -> SetElement {
-    match address {
-        IpAddr::V4(a) => SetElement::ipv4(a),
-        IpAddr::V6(a) => SetElement::ipv6(a),
-    }
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
-}
-
-/// The values of a map in the order of their keys, which are numbers in the machine's own order.
-fn in_turn(elements: &[SetElement]) -> Vec<IpAddr> {
-    let pair = |e: &SetElement| {
-        let index = u32::from_ne_bytes(e.key().try_into().ok()?);
-        match e.data()? {
-            SetElementData::Value(bytes) => Some((index, address(bytes)?)),
-            _ => None,
-        }
-    };
-    elements.iter().filter_map(pair).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 fn ours(anchor: &str) -> Result<String, Failure> {

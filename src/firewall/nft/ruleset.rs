@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nlink::netlink::nftables::{
-    BaseChain, ChainName, CtState, CtStatus, Expr, Family, FibFlags, FilterHook, IcmpxCode, LookupExpr,
-    NatAddr, NatExpr, NatHook, NumgenKind, PacketField, Priority, Register, Rule,
+    BaseChain, ChainName, CtState, CtStatus, Expr, Family, FibFlags, Field, FilterHook, IcmpxCode,
+    LookupExpr, Match, NatAddr, NatExpr, NatHook, NumgenKind, PacketField, Priority, Register, Rule,
+    TcpFlags, Value,
 };
 use nlink::netlink::types::route::RouteType;
 
@@ -244,6 +245,13 @@ impl Make<'_> {
         for prefix in forbidden {
             let net = prefix.trunc();
             rules.push(rule().match_oif(gateway).match_saddr(net.addr(), net.prefix_len()).drop());
+        }
+        // Only a SYN begins a connection, as with pf's `flags S/SA`. Else conntrack takes up what was killed in its middle.
+        for rule in [rule().match_iif(gateway), rule().match_oif(gateway)] {
+            let all = TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
+            let syn = Value::Masked { value: TcpFlags::SYN.bits().into(), mask: all.bits().into() };
+            let middle = rule.match_ct_state(CtState::NEW).then(Match::ne(Field::TcpFlags, syn));
+            rules.push(middle.reject_tcp_reset());
         }
         // Counted by service, as pf's labels do.
         for Port { service, publish, inet } in self.policy.ports() {

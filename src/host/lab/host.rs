@@ -387,9 +387,9 @@ impl Host for Lab {
                 self.client.order(&Request::JailTerm { jail: jail.clone(), wait: *wait })?;
             }
             Op::JailCount { jail } => {
-                let gone = || Failure::os(format!("jail {jail}"), &io::Error::from_raw_os_error(libc::ESRCH));
-                let seen = self.client.jails()?.remove(jail).ok_or_else(gone)?;
-                return Ok(Reply::Processes { count: seen.processes });
+                let jails = self.client.jails()?;
+                let gone = || Failure { errno: Some(libc::ENOENT), ..Failure::new(format!("jail {jail} is not there")) };
+                return Ok(Reply::Processes { count: jails.get(jail).ok_or_else(gone)?.processes });
             }
             Op::JailKill { jail } => self.client.order(&Request::JailKill { jail: jail.clone() })?,
             Op::DatasetJail { dataset, .. } => {
@@ -503,8 +503,8 @@ impl Host for Lab {
     }
 
     fn ended_jobs(&self) -> Result<Vec<String>, Failure> {
-        let ended = self.keeper.jobs()?.into_iter().filter(|job| matches!(job.state, JobState::Ended(_)));
-        Ok(ended.map(|job| job.job).collect())
+        let ended = |job: &crate::keeper::protocol::JobInfo| matches!(job.state, JobState::Ended(_));
+        Ok(self.keeper.jobs()?.into_iter().filter(ended).map(|job| job.job).collect())
     }
 
     fn forget_job(&self, id: &str) -> Result<(), Failure> {

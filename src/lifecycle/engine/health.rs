@@ -73,7 +73,7 @@ impl Engine {
         if !matches!(stage, Some(Stage::Running | Stage::Ready | Stage::Joining | Stage::Leaving)) {
             return;
         }
-        let under_way = self.flights.values().any(|f| *f == Flight::Probe(id));
+        let under_way = self.flights.values().any(|f| matches!(f, Flight::Probe(of, _) if *of == id));
         let Some(health) = self.health_of(id).filter(|_| !under_way) else { return };
         let Some(wellness) = self.wellness.get_mut(&id) else { return };
         wellness.asked += 1;
@@ -86,7 +86,11 @@ impl Engine {
                 Op::Probe { probe, address, timeout: health.timeout }
             }
         };
-        self.perform(Flight::Probe(id), op);
+        let job = match &op {
+            Op::Run(job) => Some(job.id.clone()),
+            _ => None,
+        };
+        self.perform(Flight::Probe(id, job), op);
     }
 
     /// A probe was answered, or was not.

@@ -237,8 +237,8 @@ enum Flight {
     TakeBack { unit: Id, key: String },
     /// Asking the keeper about a step in doubt.
     Ask { unit: Id, way: Way, key: String },
-    /// A health check.
-    Probe(Id),
+    /// A health check, with its job if it is a command.
+    Probe(Id, Option<String>),
     /// A look whether anything runs in the jail.
     Count(Id),
     /// Loading a network's policy anew.

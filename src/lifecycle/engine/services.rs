@@ -105,15 +105,13 @@ impl Engine {
             let network = fabric.networks.get(name).and_then(|id| self.state.networks.get(id));
             network.is_some_and(|n| n.unit.stage == Stage::Ready)
         };
+        // For the first start all of a dependency; a replacement is not held up by one of it that is away for a moment.
+        let first = fabric.services.get(&spec.name).is_none_or(|s| s.ready.is_empty());
         let dependency_ready = |name: &String| {
-            let (Some(state), Some(spec)) = (fabric.services.get(name), fabric.spec.services.get(name))
-            else {
-                return false;
-            };
-            // For the first start all of it; a replacement is not held up by one that is away for a moment.
-            let first = fabric.services.get(&spec.name).is_none_or(|s| s.ready.is_empty());
-            let enough = if first { spec.replicas as usize } else { spec.replicas.min(1) as usize };
-            state.ready.len() >= enough
+            let (needed, declared) = (fabric.services.get(name), fabric.spec.services.get(name));
+            let (Some(needed), Some(declared)) = (needed, declared) else { return false };
+            let enough = if first { declared.replicas } else { declared.replicas.min(1) };
+            needed.ready.len() >= enough as usize
         };
         spec.instance.links.iter().all(|l| network_ready(&l.network))
             && spec.depends_on.iter().all(dependency_ready)
@@ -318,7 +316,7 @@ impl Engine {
         let mut idle = Vec::new();
         for (network, id) in &fabric.networks {
             let declared = !fabric.dropped && fabric.spec.networks.contains_key(network);
-            let used = self.state.instances.values().any(|i| i.given.links.iter().any(|l| l.network == *id));
+            let used = self.state.ipam.assignments(id.as_str()).next().is_some();
             if !declared && !used {
                 idle.push(*id);
             }

@@ -237,7 +237,10 @@ impl Engine {
                 // The keeper could not be asked: as good as a failure of the step.
                 self.step_done(unit, way, key, result);
             }
-            Flight::Probe(id) => self.probed(id, result.err()),
+            Flight::Probe(id, job) => {
+                self.out.effects.extend(job.map(Effect::ForgetJob));
+                self.probed(id, result.err());
+            }
             Flight::Count(id) => self.counted(id, result),
             Flight::Policy(id, policy) => self.policy_loaded(id, *policy, result.err()),
             Flight::Interrupt => {}

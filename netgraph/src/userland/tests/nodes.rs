@@ -206,10 +206,15 @@ fn a_new_filter_drops() {
 
 #[test]
 fn a_filter_filters() {
-    let (lab, bpf, inner, outer) = filtered();
-    let bpf = lab.handle.bpf(bpf);
+    let (lab, node, inner, outer) = filtered();
+    let bpf = lab.handle.bpf(node);
     assert_eq!(errno(bpf.set_program("other", "net", "", &guard::open())), Errno::ENOENT);
-    assert_eq!(errno(bpf.set_program("jail", "net", "", &crate::bpf::Program(vec![]))), Errno::EINVAL);
+    let nothing = crate::bpf::Program(vec![]);
+    assert!(matches!(bpf.set_program("jail", "net", "", &nothing), Err(Error::Program(_))));
+    let hook = |name: &[u8]| HookName::from_wire(name);
+    let (hook, if_match) = (hook(b"jail"), hook(b"net"));
+    let invalid = codec::bpf::HookProgram { hook, if_match, if_not_match: hook, program: nothing };
+    assert_eq!(errno(lab.handle.request(node, &invalid)), Errno::EINVAL);
     assert_eq!(errno(bpf.stats("other")), Errno::ENOENT);
     let guard = guard::Guard {
         mac: inner.mac().unwrap(),

@@ -34,7 +34,7 @@ fn requests_and_errors() {
     let (handle, _data) = client(&server);
     let own = handle.own().unwrap();
     assert_eq!(own.node_type, "socket");
-    assert_eq!(errno(handle.node(NodeRef::Own).mkpeer("nothing", "a", "b")), Errno::ENXIO);
+    assert_eq!(errno(handle.node(NodeRef::Own).mkpeer("socket", "a", "b")), Errno::EINVAL);
     assert_eq!(errno(handle.node(NodeRef::Name("nobody")).shutdown()), Errno::ENOENT);
     handle.node(NodeRef::Own).mkpeer("hub", "a", "x").unwrap();
     let hub = handle.node(NodeRef::Own).peer("a").unwrap().id;

@@ -1,0 +1,138 @@
+//! Third-party clients: dig, curl, ping, and three DHCP clients.
+
+use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
+
+#[test]
+fn names_are_found_by_dig_in_every_way_it_asks() {
+    if !possible(&["dig"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}{}", beacon("db", ""), beacon("web", "replicas = 3")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let dig = |arguments: &[&str]| {
+        let mut argv = vec!["dig", "@10.99.0.1", "+time=2", "+tries=2"];
+        argv.extend(arguments);
+        text(&lab.host(&argv))
+    };
+    let one = lab.first("web");
+    let id = one.rsplit_once('-').unwrap().1;
+    let address = lab.address(&one);
+    let all = dig(&["+short", "web.t.internal", "A"]);
+    assert_eq!(all.lines().count(), 3, "{all}");
+    assert!(all.contains(&address));
+    assert_eq!(dig(&["+short", "web.t.internal", "AAAA"]).lines().count(), 3);
+    assert_eq!(dig(&["+short", &format!("{id}.web.t.internal"), "A"]).trim(), address);
+    assert_eq!(dig(&["+short", "-x", &address]).trim(), format!("{id}.web.t.internal."));
+    let srv = dig(&["+short", "_http._tcp.web.t.internal", "SRV"]);
+    assert_eq!(srv.lines().count(), 3, "{srv}");
+    assert!(srv.contains(" 80 "), "{srv}");
+    assert!(dig(&["nobody.t.internal"]).contains("status: NXDOMAIN"));
+    let nodata = dig(&["web.t.internal", "MX"]);
+    assert!(nodata.contains("status: NOERROR") && nodata.contains("SOA"), "{nodata}");
+    assert_eq!(dig(&["+tcp", "+short", "db.t.internal"]).lines().count(), 1);
+    assert!(dig(&["example.com"]).contains("status: REFUSED"));
+    // From inside an instance, by the resolv.conf Warren wrote.
+    let inside = lab.ok(&["exec", &one, "--", "dig", "+short", "db"]);
+    let _ = inside;
+    let inside = lab.ok(&["exec", &one, "--", "getent", "hosts", "db"]);
+    assert!(inside.contains("db.t.internal"), "{inside}");
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() {
+    if !possible(&["curl"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let port = free_port();
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))),
+    );
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let url = format!("http://127.0.0.1:{port}/");
+    let fetch = || {
+        let output =
+            std::process::Command::new("curl").args(["-sS", "--max-time", "5", &url]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let answers: std::collections::BTreeSet<String> =
+        (0..12).map(|_| fetch().lines().next().unwrap_or_default().to_owned()).collect();
+    assert!(answers.len() >= 2, "one member answered everything: {answers:?}");
+    lab.ok(&["down", "t"]);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn instances_reach_each_other_but_not_across_isolated_networks() {
+    if !possible(&["ping"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let more = "[networks.apart]\nipv4 = \"10.98.0.0/24\"\nisolated = true\nquarantine = \"0s\"\n";
+    let a = beacon("a", "replicas = 2");
+    let b = beacon("b", "").replace("\"net\"", "\"apart\"");
+    let file = lab.file("w.toml", &format!("{HEAD}{more}{a}{b}"));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let all = lab.instances();
+    let of = |service: &str| -> Vec<(String, String)> {
+        let found = all.iter().filter(|i| i["service"] == service);
+        found
+            .map(|i| (i["name"].as_str().unwrap().to_owned(), i["addresses"][0].as_str().unwrap().to_owned()))
+            .collect()
+    };
+    let (a, b) = (of("a"), of("b"));
+    let ping = |from: &str, to: &str| lab.warren(&["exec", from, "--", "ping", "-c", "1", "-W", "2", to]);
+    assert!(ping(&a[0].0, &a[1].1).status.success(), "{}", text(&ping(&a[0].0, &a[1].1)));
+    assert!(!ping(&a[0].0, &b[0].1).status.success(), "an isolated network was reached");
+    assert!(!ping(&b[0].0, &a[0].1).status.success(), "an isolated network reached out");
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+/// A DHCP client as the main process: ready means that it acknowledged its reserved address.
+fn dhcp(client: &str, command: &str) {
+    if !possible(&[client, "ip"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let service = format!(
+        "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\naddress = \"dhcp\"\nrestart = \"no\"\ncommand = {command}\n"
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "60s"]);
+    let name = lab.first("one");
+    assert!(up.status.success(), "{}\n{}{}", text(&up), lab.ok(&["logs", &name]), lab.daemon_log());
+    let address = lab.address(&name);
+    wait("the address to be on the interface", || {
+        text(&lab.warren(&["exec", &name, "--", "ip", "-4", "addr", "show", "net0"])).contains(&address)
+    });
+    let leases = lab.json(&["lease", "ls"]);
+    let lease = leases.as_array().unwrap().iter().find(|l| l["address"] == address.as_str()).unwrap();
+    assert_eq!(lease["state"], "bound", "{lease}");
+    // What the client was told works: it reaches the gateway.
+    let ping = lab.warren(&["exec", &name, "--", "ping", "-c", "1", "-W", "2", "10.99.0.1"]);
+    assert!(ping.status.success(), "{}", text(&ping));
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn dhclient_gets_the_reserved_address() {
+    dhcp("dhclient", r#"["/usr/sbin/dhclient", "-4", "-d", "-v", "net0"]"#);
+}
+
+#[test]
+fn dhcpcd_gets_the_reserved_address() {
+    dhcp("dhcpcd", r#"["/usr/sbin/dhcpcd", "-4", "-B", "-d", "net0"]"#);
+}
+
+#[test]
+fn udhcpc_gets_the_reserved_address() {
+    dhcp("udhcpc", r#"["/sbin/udhcpc", "-f", "-i", "net0"]"#);
+}

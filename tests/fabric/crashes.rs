@@ -1,0 +1,190 @@
+//! The daemon dies, the machine reboots: what goes on, what is known afterwards, what is made good.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
+
+/// Fetches a page again and again; counts answers and failures.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    good: Arc<AtomicUsize>,
+    bad: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn new(port: u16) -> Self {
+        let (stop, good, bad) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (s, g, b) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+        let thread = std::thread::spawn(move || {
+            while !s.load(Ordering::Relaxed) {
+                if fetch(port) {
+                    g.fetch_add(1, Ordering::Relaxed)
+                } else {
+                    b.fetch_add(1, Ordering::Relaxed)
+                };
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, good, bad, thread: Some(thread) }
+    }
+
+    fn good(&self) -> usize {
+        self.good.load(Ordering::Relaxed)
+    }
+
+    fn end(mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        (self.good(), self.bad.load(Ordering::Relaxed))
+    }
+}
+
+fn fetch(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let mut answer = String::new();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+#[test]
+fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let port = free_port();
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}{}", beacon("web", &format!("replicas = 2\npublish = [\"{port}:80\"]"))),
+    );
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let traffic = Traffic::new(port);
+    let mut scale = lab.command(&["scale", "web=8"]);
+    let mut scale =
+        scale.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    lab.kill_daemon();
+    let before = traffic.good();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(traffic.good() > before, "no answer while the daemon was dead");
+    let _ = scale.wait();
+    lab.start_daemon();
+    wait("all to be ready", || {
+        lab.instances().iter().filter(|i| i["stage"] == "ready").count() == 8 && lab.instances().len() == 8
+    });
+    let addresses: std::collections::BTreeSet<String> =
+        lab.instances().iter().map(|i| i["addresses"][0].as_str().unwrap().to_owned()).collect();
+    assert_eq!(addresses.len(), 8, "an address was given twice");
+    // And in the middle of the way down.
+    let mut down = lab.command(&["scale", "web=2"]);
+    let mut down =
+        down.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    lab.kill_daemon();
+    let _ = down.wait();
+    lab.start_daemon();
+    wait("two to be left", || lab.instances().len() == 2);
+    let (good, bad) = traffic.end();
+    assert!(bad == 0, "{bad} of {} requests failed{}", good + bad, lab.daemon_log());
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_hook_that_outlives_the_daemon_does_not_race_its_clean_up_and_exits_are_known() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let notes = lab.path().join("notes");
+    let n = notes.display();
+    let jail = format!(
+        "[services.one.jail]\n\"exec.prestart\" = \"echo prestart begins >> {n}; sleep 2; echo prestart ends >> {n}\"\n\
+         \"exec.poststop\" = \"echo poststop >> {n}\"\n"
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{}{jail}", beacon("one", "restart = \"no\"")));
+    let mut up = lab.command(&["up", file.to_str().unwrap()]);
+    let mut up = up.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait("the hook to begin", || std::fs::read_to_string(&notes).unwrap_or_default().contains("begins"));
+    lab.kill_daemon();
+    let _ = up.wait();
+    lab.start_daemon();
+    lab.ok(&["down", "t"]);
+    let lines: Vec<String> = std::fs::read_to_string(&notes).unwrap().lines().map(str::to_owned).collect();
+    // Either the hook was waited for, or it was ended before its partner ran; never side by side, never twice.
+    let poststop = lines.iter().position(|l| l == "poststop").unwrap();
+    assert!(lines.iter().skip(poststop).all(|l| l == "poststop"), "{lines:?}");
+    assert_eq!(lines.iter().filter(|l| *l == "prestart begins").count(), 1, "{lines:?}");
+    lab.assert_nothing_left();
+
+    // A main process that ends while no daemon runs.
+    let file = lab.file("x.toml", &format!("{HEAD}{}", beacon("one", "restart = \"no\"")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let name = lab.first("one");
+    lab.kill_daemon();
+    let killed = lab.host(&["pkill", "-TERM", "-f", "beacon --port 80"]);
+    assert!(killed.status.success(), "{}", text(&killed));
+    std::thread::sleep(Duration::from_millis(300));
+    lab.start_daemon();
+    wait("the end to be known", || lab.instances().is_empty());
+    let events = lab.ok(&["events", "--json"]);
+    assert!(events.lines().any(|l| l.contains("\"gone\"") && l.contains(&name)), "{events}");
+    let logs = lab.ok(&["logs", &name]);
+    assert!(!logs.is_empty(), "the log outlives the instance");
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let notes = lab.path().join("notes");
+    let jail = format!(
+        "[services.one.jail]\n\"exec.release\" = \"echo release $WARREN_INSTANCE >> {}\"\n",
+        notes.display()
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{}{jail}", beacon("one", "replicas = 2")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let before: Vec<String> = lab.instances().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
+    let boot = lab.json(&["info"])["boot"].clone();
+    // Pid 1 of the lab: everything of the machine goes with it.
+    let stream = std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).unwrap();
+    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
+    drop(stream);
+    let init = std::fs::read_dir("/proc").unwrap().flatten().find_map(|e| {
+        let pid: i32 = e.file_name().to_str()?.parse().ok()?;
+        let same = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?
+            == std::fs::read_link(format!("/proc/{}/ns/pid", peer.pid())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let inner = status.lines().find(|l| l.starts_with("NSpid:"))?.split_whitespace().last()?.to_owned();
+        (same && inner == "1").then_some(pid)
+    });
+    let pid = nix::unistd::Pid::from_raw(init.expect("the lab's pid 1"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait("everything to be gone", || {
+        std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).is_err()
+    });
+    lab.start_daemon();
+    assert_ne!(lab.json(&["info"])["boot"], boot);
+    wait("what is wanted to be ready again", || {
+        let all = lab.instances();
+        all.len() == 2
+            && all
+                .iter()
+                .all(|i| i["stage"] == "ready" && !before.contains(&i["id"].as_str().unwrap().to_owned()))
+    });
+    let released = std::fs::read_to_string(&notes).unwrap();
+    assert!(before.iter().all(|id| released.contains(id.as_str())), "{released}");
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}

@@ -1,0 +1,222 @@
+//! A lab of a test's own: a state directory, and the program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub struct Lab {
+    dir: tempfile::TempDir,
+}
+
+/// Whether labs can be had here. Says loudly when not, and fails under CI.
+pub fn possible(tools: &[&str]) -> bool {
+    let mut missing: Vec<String> = Vec::new();
+    if !nix::unistd::geteuid().is_root() {
+        missing.push("root".into());
+    }
+    if std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
+        missing.push("/dev/net/tun".into());
+    }
+    let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    for tool in tools {
+        if !paths.split(':').any(|dir| Path::new(dir).join(tool).exists()) {
+            missing.push((*tool).to_owned());
+        }
+    }
+    if missing.is_empty() {
+        return true;
+    }
+    let text = format!("THIS TEST DID NOT RUN: {} missing", missing.join(", "));
+    assert!(std::env::var_os("CI").is_none(), "{text}");
+    eprintln!("\n*** {text} ***\n");
+    false
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { dir: tempfile::Builder::new().prefix("warren-test-").tempdir_in("/var/tmp").unwrap() }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Writes a file of the test's.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
+        command.arg("--state-dir").arg(self.state()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a verb to its end.
+    pub fn warren(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a verb that must succeed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.warren(arguments);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "warren {arguments:?}: {}\n{out}\n{err}{}",
+            output.status,
+            self.daemon_log()
+        );
+        out.into_owned()
+    }
+
+    /// Runs a verb that must fail, and gives all it said.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.warren(arguments);
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!output.status.success(), "warren {arguments:?} succeeded:\n{said}");
+        said
+    }
+
+    /// Runs a verb and reads its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        let out = self.ok(&all);
+        serde_json::from_str(&out)
+            .unwrap_or_else(|e| panic!("warren {arguments:?} printed no JSON: {e}\n{out}"))
+    }
+
+    pub fn daemon_log(&self) -> String {
+        let log = std::fs::read_to_string(self.state().join("daemon.log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(30).collect();
+        format!("\n-- the daemon's log --\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    /// The instances: name, service, state, addresses.
+    pub fn instances(&self) -> Vec<Value> {
+        self.json(&["ps"])["instances"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The name of the one instance of a service, or of the first.
+    pub fn first(&self, service: &str) -> String {
+        let all = self.instances();
+        let found = all.iter().find(|i| i["service"] == service);
+        found.unwrap_or_else(|| panic!("no instance of {service} in {all:#?}"))["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// An IPv4 address of an instance.
+    pub fn address(&self, name: &str) -> String {
+        let all = self.instances();
+        let found = all.iter().find(|i| i["name"] == name).unwrap();
+        found["addresses"][0].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a program on the lab's host side.
+    pub fn host(&self, argv: &[&str]) -> Output {
+        let mut all = vec!["lab", "exec", "--"];
+        all.extend(argv);
+        self.warren(&all)
+    }
+
+    /// Kills the daemon as a crash would.
+    pub fn kill_daemon(&self) {
+        // SO_PEERCRED tells the number of the listener in our own pid namespace.
+        let stream = std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).unwrap();
+        let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
+        let pid = nix::unistd::Pid::from_raw(peer.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        wait("the daemon to be dead", || {
+            std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).is_err()
+        });
+    }
+
+    /// Starts a daemon again.
+    pub fn start_daemon(&self) {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.state().join("daemon.log")).unwrap();
+        let mut command = self.command(&["daemon"]);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        // Reaped by the drop of the test's process; it ends by `shutdown`.
+        std::mem::forget(command.spawn().unwrap());
+        wait("the daemon to answer", || self.warren(&["info"]).status.success());
+    }
+
+    /// Nothing of Warren's is on the lab's host, in the store, or below the state directory.
+    pub fn assert_nothing_left(&self) {
+        let inventory = self.json(&["info", "--inventory"]);
+        let left: Vec<String> = (inventory["inventory"].as_object().unwrap().iter())
+            .filter(|(_, v)| {
+                v.as_object().is_some_and(|o| !o.is_empty()) || v.as_array().is_some_and(|a| !a.is_empty())
+            })
+            .map(|(k, v)| format!("{k}: {v}"))
+            .collect();
+        assert!(left.is_empty(), "left on the machine: {left:#?}");
+        for dir in ["roots", "clones"] {
+            let entries = std::fs::read_dir(self.state().join(dir)).into_iter().flatten().flatten();
+            let names: Vec<_> = entries.map(|e| e.file_name()).collect();
+            assert!(names.is_empty(), "left in {dir}: {names:?}");
+        }
+        assert!(self.instances().is_empty());
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let ended = self.warren(&["shutdown", "--force"]);
+        if !ended.status.success() && !std::thread::panicking() {
+            panic!("shutdown: {}{}", String::from_utf8_lossy(&ended.stderr), self.daemon_log());
+        }
+    }
+}
+
+/// Waits until something holds, at most 30 seconds.
+pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A free port on the machine's loopback.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The head of every test's file: a fabric with one network and the host's root as template.
+pub const HEAD: &str = r#"
+name = "t"
+[networks.net]
+ipv4 = "10.99.0.0/24"
+ipv6 = "fd99::/64"
+nat = true
+quarantine = "0s"
+[templates.host]
+host = true
+"#;
+
+/// A service that answers on port 80.
+pub fn beacon(name: &str, more: &str) -> String {
+    format!(
+        "[services.{name}]\ntemplate = \"host\"\nnetworks = [\"net\"]\nports = {{ http = 80 }}\n\
+         command = [\"@warren\", \"beacon\", \"--port\", \"80\", \"--name\", \"{name}\"]\n\
+         health = {{ http = 80, interval = \"200ms\" }}\n{more}\n"
+    )
+}
