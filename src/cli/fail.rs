@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-/// Everything went well.
-pub const OK: u8 = 0;
 /// It failed, or was refused.
 pub const FAILED: u8 = 1;
 /// There is no such thing.

@@ -106,6 +106,12 @@ impl Watch {
         (self.quiet, self.bar) = (true, None);
     }
 
+    /// What went wrong so far, in one line.
+    #[must_use]
+    pub fn troubles(&self) -> String {
+        self.failures.join("; ")
+    }
+
     /// The fabric now; none if it is gone.
     async fn look(&self) -> Result<Option<Fabric>, Fail> {
         match self.client.get(&format!("/v1/fabrics/{}", segment(&self.fabric))).await {

@@ -189,29 +189,31 @@ fn block_on<T>(future: impl Future<Output = Result<T, Fail>>) -> Result<T, Fail>
 
 impl Cli {
     fn run(self) -> Result<u8, Fail> {
-        let context = Context { state_dir: state::directory(self.state_dir)? };
+        // Asked for only by verbs that need it: some run where not even HOME is set.
+        let state_dir = self.state_dir;
+        let context = || state::directory(state_dir).map(|state_dir| Context { state_dir });
         match self.verb {
-            Verb::Up(args) => block_on(up::run(&context, args)),
-            Verb::Down(args) => block_on(down::run(&context, args)),
-            Verb::Ps(args) => block_on(ps::run(&context, args)),
-            Verb::Inspect(args) => block_on(inspect::run(&context, args)),
+            Verb::Up(args) => block_on(up::run(&context()?, args)),
+            Verb::Down(args) => block_on(down::run(&context()?, args)),
+            Verb::Ps(args) => block_on(ps::run(&context()?, args)),
+            Verb::Inspect(args) => block_on(inspect::run(&context()?, args)),
             Verb::Plan(args) => plan::run(&args),
-            Verb::Scale(args) => block_on(scale::run(&context, args)),
-            Verb::Run(args) => block_on(run::run(&context, args)),
-            Verb::Exec(args) => block_on(exec::run(&context, args)),
-            Verb::Logs(args) => block_on(logs::run(&context, args)),
-            Verb::Events(args) => block_on(events::run(&context, args)),
-            Verb::Stop(args) => block_on(stop::run(&context, args)),
-            Verb::Network(verb) => block_on(network::run(&context, verb)),
-            Verb::Lease(verb) => block_on(lease::run(&context, verb)),
-            Verb::Dns(verb) => block_on(dns::run(&context, verb)),
-            Verb::Doctor(args) => block_on(doctor::run(&context, args)),
-            Verb::Repair(args) => block_on(repair::run(&context, args)),
+            Verb::Scale(args) => block_on(scale::run(&context()?, args)),
+            Verb::Run(args) => block_on(run::run(&context()?, args)),
+            Verb::Exec(args) => block_on(exec::run(&context()?, args)),
+            Verb::Logs(args) => block_on(logs::run(&context()?, args)),
+            Verb::Events(args) => block_on(events::run(&context()?, args)),
+            Verb::Stop(args) => block_on(stop::run(&context()?, args)),
+            Verb::Network(verb) => block_on(network::run(&context()?, verb)),
+            Verb::Lease(verb) => block_on(lease::run(&context()?, verb)),
+            Verb::Dns(verb) => block_on(dns::run(&context()?, verb)),
+            Verb::Doctor(args) => block_on(doctor::run(&context()?, args)),
+            Verb::Repair(args) => block_on(repair::run(&context()?, args)),
             // These two enter the lab, which a process with a second thread cannot.
-            Verb::Daemon(args) => daemon::run(&context, &args),
-            Verb::Lab(verb) => lab::run(&context, &verb),
-            Verb::Shutdown(args) => block_on(shutdown::run(&context, args)),
-            Verb::Info(args) => block_on(info::run(&context, args)),
+            Verb::Daemon(args) => daemon::run(&context()?, &args),
+            Verb::Lab(verb) => lab::run(&context()?, &verb),
+            Verb::Shutdown(args) => block_on(shutdown::run(&context()?, args)),
+            Verb::Info(args) => block_on(info::run(&context()?, args)),
             Verb::Demo(args) => demo::run(args),
             Verb::Config(verb) => config::run(&verb),
             Verb::Completions(args) => completions::run(&args),
