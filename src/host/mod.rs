@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
+use crate::config::spec::{Publish, TemplateSource};
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ pub trait Host: Send + Sync + 'static {
     ///
     /// `witness` is told of what must be durable *inside* the operation: a hook's process before its exec.
     fn perform(&self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure>;
+
+    /// Whether something a fabric wants can be had here, asked before anything is touched.
+    fn check(&self, wanted: &Wanted) -> Result<(), Failure>;
 
     /// Lists what exists and bears a name of ours.
     fn observe(&self) -> Result<Inventory, Failure>;
@@ -56,6 +61,27 @@ pub trait Host: Send + Sync + 'static {
     /// Runs a command inside a jail or on the host with its standard descriptors given, for `warren exec`. Returns the job's id; its
     /// end comes by [`Host::exits`].
     fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure>;
+}
+
+/// Something only the machine can tell of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A template to clone.
+    Template(TemplateSource),
+    /// A port of the host to publish.
+    Port(Publish),
+}
+
+/// Whether the directory of a template is there; hosts that know more ask more.
+pub fn check_directory(source: &TemplateSource) -> Result<(), Failure> {
+    let (TemplateSource::Directory { path } | TemplateSource::Shared { path }) = source else {
+        return Ok(());
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::new(format!("the template {} is not a directory", path.display()))),
+        Err(error) => Err(Failure::os(format!("the template {}", path.display()), &error)),
+    }
 }
 
 /// Whole Ethernet frames in and out of a bridge.

@@ -58,8 +58,9 @@ fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() 
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
-    let answers: std::collections::BTreeSet<String> =
-        (0..12).map(|_| fetch().lines().find(|l| l.starts_with("host ")).unwrap_or_default().to_owned()).collect();
+    let answers: std::collections::BTreeSet<String> = (0..12)
+        .map(|_| fetch().lines().find(|l| l.starts_with("host ")).unwrap_or_default().to_owned())
+        .collect();
     assert!(answers.len() >= 2, "one member answered everything: {answers:?}");
     lab.ok(&["down", "t"]);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");

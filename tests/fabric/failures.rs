@@ -87,8 +87,10 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     let volume = lab.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("precious"), "kept").unwrap();
-    let mounts =
-        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", volume.display());
+    let mounts = format!(
+        "mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]",
+        volume.display()
+    );
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", &mounts)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");

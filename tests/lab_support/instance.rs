@@ -216,4 +216,3 @@ pub fn fresh(prefix: &str) -> String {
         NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     )
 }
-

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::view::{self, Detail, Fabric, Info, Instance, LeaseView, Network, Problem, Repair, Run, Scale};
 use super::{Api, Reader, Rejected, Writer};
 use crate::config::spec::{FabricSpec, Restart, RestartPolicy, ServiceSpec};
-use crate::host::Inventory;
+use crate::host::{Inventory, Wanted};
 use crate::ids::Id;
 use crate::lifecycle::engine::{Command, Engine};
 
@@ -20,6 +20,24 @@ type Answer<T> = Result<Json<T>, Rejected>;
 impl Api {
     async fn ask(&self, command: Command) -> Answer<Value> {
         Ok(Json(self.handle.ask(command).await??))
+    }
+
+    /// Asks the machine for what only it can tell: whether templates are there and ports are free. What is in use by the
+    /// fabric already is.
+    async fn can_have(&self, spec: &FabricSpec) -> Result<(), Rejected> {
+        let name = spec.name.clone();
+        let old = self
+            .handle
+            .query(move |engine, _| engine.state.fabrics.get(&name).map(|f| f.spec.clone()))
+            .await?;
+        let had: Vec<Wanted> = old.iter().flat_map(wanted_of).collect();
+        let fresh: Vec<Wanted> = wanted_of(spec).filter(|w| !had.contains(w)).collect();
+        let host = self.handle.host();
+        let checked =
+            tokio::task::spawn_blocking(move || fresh.iter().try_for_each(|wanted| host.check(wanted))).await;
+        let checked =
+            checked.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))?;
+        checked.map_err(|failure| Rejected::new(StatusCode::CONFLICT, "conflict", failure.to_string()))
     }
 
     /// The one instance a name means: an id, `service-id`, or a service of one instance.
@@ -90,6 +108,11 @@ pub(super) struct DeclareQuery {
     dry: bool,
 }
 
+fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
+    let templates = spec.services.values().map(|s| Wanted::Template(s.instance.template.source.clone()));
+    templates.chain(spec.services.values().flat_map(|s| s.publish.iter().cloned().map(Wanted::Port)))
+}
+
 /// A client may send any spec; the rules hold for it as for a file. They close the character sets of names, too.
 fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
     let report = crate::config::verify(spec);
@@ -125,6 +148,7 @@ pub(super) async fn declare(
             (spec, changes)
         })
         .await?;
+    api.can_have(&spec).await?;
     if !query.dry {
         let _ = api.ask(Command::Declare(Box::new(spec))).await?;
     }

@@ -20,11 +20,11 @@ use super::jobs::dns_relays;
 use super::netlink::Netlink;
 use super::proto::{Answer, Relay, Request};
 use super::{below, interfaces, layout, mountinfo, mounts, params};
-use crate::config::spec::Proto;
+use crate::config::spec::{Proto, Publish, TemplateSource};
 use crate::firewall::{Policy, conntrack, nft, outside};
 use crate::host::graph::{self, Graph, Interfaces};
 use crate::host::{
-    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, Op, Reply, SeenJail, Witness,
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, Op, Reply, SeenJail, Wanted, Witness,
 };
 use crate::keeper;
 
@@ -156,6 +156,16 @@ impl Lab {
         nft::apply(policy, &outside()?)
     }
 
+    /// Whether the machine's port is free: by opening and closing it.
+    fn check_port(&self, publish: &Publish) -> Result<(), Failure> {
+        let machine = (Ipv4Addr::LOCALHOST, publish.port).into();
+        let relay = Relay { proto: publish.proto, machine, target: (WAN, publish.port).into() };
+        let owner = format!("check/{}/{}", publish.proto.as_str(), publish.port);
+        let opened = self.client.order(&Request::Relays { owner: owner.clone(), relays: vec![relay] });
+        self.client.order(&Request::Relays { owner, relays: Vec::new() })?;
+        opened
+    }
+
     fn anchor_remove(&self, anchor: &str) -> Result<(), Failure> {
         self.client.order(&Request::Relays { owner: anchor.into(), relays: Vec::new() })?;
         nft::remove(anchor)
@@ -218,7 +228,10 @@ impl Host for Lab {
             }
             Op::JailCount { jail } => {
                 let jails = self.client.jails()?;
-                let gone = || Failure { errno: Some(libc::ENOENT), ..Failure::new(format!("jail {jail} is not there")) };
+                let gone = || Failure {
+                    errno: Some(libc::ENOENT),
+                    ..Failure::new(format!("jail {jail} is not there"))
+                };
                 return Ok(Reply::Processes { count: jails.get(jail).ok_or_else(gone)?.processes });
             }
             Op::JailKill { jail } => self.client.order(&Request::JailKill { jail: jail.clone() })?,
@@ -289,6 +302,17 @@ impl Host for Lab {
             Op::Probe { probe, address, timeout } => self.probe(probe, *address, *timeout)?,
         }
         Ok(Reply::Done)
+    }
+
+    fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
+        match wanted {
+            Wanted::Template(TemplateSource::Zfs { snapshot }) => {
+                Err(Failure::new(format!("the template {snapshot}: the lab has no ZFS"))
+                    .hint("use a directory, or `host = true`"))
+            }
+            Wanted::Template(source) => crate::host::check_directory(source),
+            Wanted::Port(publish) => self.check_port(publish),
+        }
     }
 
     fn observe(&self) -> Result<Inventory, Failure> {
