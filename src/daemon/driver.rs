@@ -17,10 +17,12 @@ use crate::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
 };
 use crate::store::db::{Event as Told, StoreError};
-use crate::store::{State, Store};
+use crate::store::{Record, State, Store};
 
 /// How many events share one commit at most.
 const BATCH: usize = 512;
+/// After how many records the history of the address books is made short: folding them takes milliseconds.
+const ADDRESS_RECORDS: usize = 10_000;
 /// How often a job that is waited for is looked at.
 const JOB_POLL: Duration = Duration::from_millis(50);
 /// How long after a commit that failed the next attempt is made: a full disk may be emptied.
@@ -145,6 +147,8 @@ pub struct Driver {
     gates: Gates,
     pool: Pool,
     wake: Option<u64>,
+    /// Records of the address books since their history was last made short.
+    address_records: usize,
 }
 
 /// Hooks that wait until their process is written down.
@@ -174,6 +178,7 @@ impl Driver {
             gates: Gates::default(),
             pool: Pool::default(),
             wake: None,
+            address_records: 0,
         };
         (driver, handle)
     }
@@ -258,8 +263,25 @@ impl Driver {
             // Nobody following is no error.
             let _ = self.handle.told.send(Arc::new(told));
         }
+        self.shorten(&out.records);
         for effect in out.effects {
             self.effect(effect);
+        }
+    }
+
+    /// Makes the history of the address books short: when it has grown long, and when a fabric has gone.
+    fn shorten(&mut self, records: &[Record]) {
+        self.address_records += records.iter().filter(|r| matches!(r, Record::Address { .. })).count();
+        let gone = records.iter().any(|r| matches!(r, Record::FabricGone { .. }));
+        if !gone && self.address_records < ADDRESS_RECORDS {
+            return;
+        }
+        let books = self.engine.state.ipam.snapshot();
+        let records: Vec<Record> = books.into_iter().map(|change| Record::Address { change }).collect();
+        match self.store.rewrite_addresses(now(), &records) {
+            Ok(()) => self.address_records = 0,
+            // The long history says the same.
+            Err(error) => tracing::warn!(%error, "the history of addresses could not be made short"),
         }
     }
 

@@ -36,7 +36,12 @@ fn a_start_that_fails_at_exec_start_undoes_everything_and_says_so() {
         assert!(said.contains("exec.start") && said.contains("exit status 3"), "{said}");
         let ran: Vec<String> = notes(&lab).iter().map(|n| n.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(ran, ["prepare", "prestart", "quiesced", "poststop", "release"], "{start}");
-        assert!(notes(&lab)[4].contains("exec.start: exec.start: exit status 3"), "{:?}", notes(&lab));
+        assert!(
+            notes(&lab)[4].starts_with("release exec.start: exec.start: ")
+                && notes(&lab)[4].ends_with("exit status 3"),
+            "{:?}",
+            notes(&lab)
+        );
         lab.ok(&["down", "t"]);
         lab.assert_nothing_left();
     }
