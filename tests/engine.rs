@@ -29,7 +29,9 @@ fn a_fabric_comes_up_in_order_and_goes_without_a_trace() {
     assert_eq!(published, ["db", "api", "api", "api", "web", "web"]);
     // Nothing of a service is made before all it depends on is ready.
     let at = |kind: &str, service: &str| -> Vec<usize> {
-        let of = |e: &serde_json::Value| e["kind"] == kind && e["name"].as_str().is_some_and(|n| n.starts_with(service));
+        let of = |e: &serde_json::Value| {
+            e["kind"] == kind && e["name"].as_str().is_some_and(|n| n.starts_with(service))
+        };
         world.events.iter().enumerate().filter(|(_, e)| of(e)).map(|(n, _)| n).collect()
     };
     assert!(at("ready", "db-").iter().max() < at("created", "api-").iter().min());

@@ -17,7 +17,7 @@ use crate::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
 };
 use crate::store::db::{Event as Told, StoreError};
-use crate::store::{State, Store};
+use crate::store::{Record, State, Store};
 
 /// How many events share one commit at most.
 const BATCH: usize = 512;
@@ -254,12 +254,28 @@ impl Driver {
     /// Commits, and has the effects after.
     fn carry_out(&mut self, out: Output) {
         self.wake = out.wake;
-        for told in self.commit(&out) {
+        let told = self.commit(&out);
+        let removed = |record: &Record| {
+            matches!(record, Record::Address { change: warren_dhcp::ipam::Change::NetworkRemoved { .. } })
+        };
+        if out.records.iter().any(removed) {
+            self.shorten_addresses();
+        }
+        for told in told {
             // Nobody following is no error.
             let _ = self.handle.told.send(Arc::new(told));
         }
         for effect in out.effects {
             self.effect(effect);
+        }
+    }
+
+    /// A network went: the history of its addresses goes too. A failure only leaves it until the next start.
+    fn shorten_addresses(&mut self) {
+        let addresses: Vec<Record> =
+            self.engine.state.ipam.snapshot().into_iter().map(|change| Record::Address { change }).collect();
+        if let Err(error) = self.store.rewrite_addresses(now(), &addresses) {
+            tracing::warn!(%error, "the history of addresses could not be made short");
         }
     }
 

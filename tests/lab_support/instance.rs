@@ -219,4 +219,15 @@ pub fn fresh(prefix: &str) -> String {
 }
 
 struct T(std::time::Instant, String);
-impl Drop for T { fn drop(&mut self) { if std::env::var("TIMES").is_ok() { eprintln!("{:?} {:?} {}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap(), self.0.elapsed(), self.1); } } }
+impl Drop for T {
+    fn drop(&mut self) {
+        if std::env::var("TIMES").is_ok() {
+            eprintln!(
+                "{:?} {:?} {}",
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap(),
+                self.0.elapsed(),
+                self.1
+            );
+        }
+    }
+}

@@ -388,7 +388,10 @@ impl Host for Lab {
             }
             Op::JailCount { jail } => {
                 let jails = self.client.jails()?;
-                let gone = || Failure { errno: Some(libc::ENOENT), ..Failure::new(format!("jail {jail} is not there")) };
+                let gone = || Failure {
+                    errno: Some(libc::ENOENT),
+                    ..Failure::new(format!("jail {jail} is not there"))
+                };
                 return Ok(Reply::Processes { count: jails.get(jail).ok_or_else(gone)?.processes });
             }
             Op::JailKill { jail } => self.client.order(&Request::JailKill { jail: jail.clone() })?,
