@@ -161,7 +161,7 @@ fn open_host(kind: HostKind, state_dir: &Path, dns: Option<DnsRelay>) -> Result<
 /// they say; any other main process runs until it is killed.
 fn sim() -> Sim {
     let sim = Sim::new();
-    let boot = daemon::driver::now() / 1000;
+    let boot = daemon::driver::now();
     sim.tamper(|machine| machine.boot = boot);
     sim.script(|job| match said(&job.command) {
         Some(status) => Behaviour::Ends(status),

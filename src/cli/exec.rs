@@ -127,11 +127,8 @@ pub async fn capture(
         term: None,
     };
     let mut connection = client.upgrade(&format!("/v1/instances/{}/exec", segment(name)), &request).await?;
-    let end_of_input = Frame::Input(Vec::new()).encode();
-    connection
-        .write_all(&end_of_input)
-        .await
-        .map_err(|e| Fail::new(format!("closing the command's input: {e}")))?;
+    // A command that has ended by now hears nothing more, but what it said is still to be read.
+    let _ = connection.write_all(&Frame::Input(Vec::new()).encode()).await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(frame) = Frame::read(&mut connection).await {
         match frame {

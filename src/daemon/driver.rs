@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
+use warren_dhcp::ipam::Change as AddressChange;
 
 use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
 use crate::ids::Id;
@@ -259,20 +260,26 @@ impl Driver {
     /// Commits, and has the effects after.
     fn carry_out(&mut self, out: Output) {
         self.wake = out.wake;
-        for told in self.commit(&out) {
+        let told = self.commit(&out);
+        self.shorten(&out.records);
+        for told in told {
             // Nobody following is no error.
             let _ = self.handle.told.send(Arc::new(told));
         }
-        self.shorten(&out.records);
         for effect in out.effects {
             self.effect(effect);
         }
     }
 
-    /// Makes the history of the address books short: when it has grown long, and when a fabric has gone.
+    /// Makes the history of the address books short: when it has grown long, and when a network has gone.
     fn shorten(&mut self, records: &[Record]) {
-        self.address_records += records.iter().filter(|r| matches!(r, Record::Address { .. })).count();
-        let gone = records.iter().any(|r| matches!(r, Record::FabricGone { .. }));
+        let changes = || {
+            records
+                .iter()
+                .filter_map(|r| if let Record::Address { change } = r { Some(change) } else { None })
+        };
+        self.address_records += changes().count();
+        let gone = changes().any(|change| matches!(change, AddressChange::NetworkRemoved { .. }));
         if !gone && self.address_records < ADDRESS_RECORDS {
             return;
         }

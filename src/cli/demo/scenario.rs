@@ -24,6 +24,7 @@ use crate::config::spec::FabricSpec;
 use crate::daemon::api::view::{Fabric, Info, Instance, LeaseView, Network, Scale};
 use crate::host::{Inventory, Status};
 use crate::lifecycle::plan::{SELF_DIR, service_table};
+use crate::store::db::Event;
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -46,6 +47,8 @@ pub struct Scenario {
     published: Option<(String, SocketAddr)>,
     /// The service that is scaled.
     scaled: String,
+    /// The last event before the scale-up in which the daemon was killed.
+    killed_after: i64,
     cleared: bool,
 }
 
@@ -84,6 +87,7 @@ impl Scenario {
             trace,
             published,
             scaled,
+            killed_after: 0,
             cleared: false,
         })
     }
@@ -428,16 +432,22 @@ impl Scenario {
     async fn kill(&mut self, report: &mut Report, traffic: Option<&Traffic>) -> Result<(), Fail> {
         let begun = Instant::now();
         let killed = async {
+            let mut told = self.client.stream("/v1/events?follow=true&now=true").await?;
             let _: Value = self.client.put(&self.scale_path(), &Scale { replicas: MANY }).await?;
-            let (there, ready) = loop {
-                let all: Vec<Instance> =
-                    self.instances().await?.into_iter().filter(|i| i.service == self.scaled).collect();
-                let starting = all.iter().any(|i| i.stage == "starting");
-                if starting || begun.elapsed() > Duration::from_secs(5) {
-                    break (all.len(), all.iter().filter(|i| i.stage == "ready").count());
+            // With packets the first that is ready tells that the middle is reached; in the sim that is the end already.
+            let (kind, prefix) =
+                (if self.real() { "ready" } else { "starting" }, format!("{}-", self.scaled));
+            let mut first = None;
+            loop {
+                let event = tokio::time::timeout(PATIENCE, told.next::<Event>()).await;
+                let event = event.map_err(|_| fail("nothing happened"))??;
+                let event = event.ok_or_else(|| fail("the daemon ended by itself"))?;
+                first.get_or_insert(event.cursor - 1);
+                let text = |key: &str| event.what.get(key).and_then(Value::as_str).unwrap_or_default();
+                if text("kind") == kind && text("name").starts_with(&prefix) {
+                    break;
                 }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            };
+            }
             let child = self.daemon.as_mut().ok_or_else(|| fail("no daemon was started"))?;
             // std::process kills by SIGKILL.
             child.kill().and_then(|()| child.wait()).map_err(|e| fail(format!("killing the daemon: {e}")))?;
@@ -445,10 +455,8 @@ impl Scenario {
             if self.client.answering().await?.is_some() {
                 return Err(fail("a daemon answers still"));
             }
-            if ready >= MANY as usize {
-                return Err(fail("it was too late: all were ready already"));
-            }
-            Ok(format!("{ready} of {MANY} were ready, {there} were there"))
+            self.killed_after = first.unwrap_or_default();
+            Ok("SIGKILL, and nothing answers any more".into())
         };
         let killed = killed.await;
         self.daemon = None;
@@ -468,8 +476,29 @@ impl Scenario {
         Ok(())
     }
 
+    /// What the journal of events says of the moment of the kill: how many were ready by then.
+    async fn middle(&self) -> Result<String, Fail> {
+        let mut told = self.client.stream(&format!("/v1/events?since={}", self.killed_after)).await?;
+        let (mut created, mut ready) = (0, 0);
+        let prefix = format!("{}-", self.scaled);
+        while let Some(event) = told.next::<Event>().await? {
+            let text = |key: &str| event.what.get(key).and_then(Value::as_str).unwrap_or_default();
+            match text("kind") {
+                "recovering" => break,
+                "created" if text("name").starts_with(&prefix) => created += 1,
+                "ready" if text("name").starts_with(&prefix) => ready += 1,
+                _ => {}
+            }
+        }
+        let text = format!("of {created} new instances {ready} were ready when it was killed");
+        if ready < created { Ok(text) } else { Err(fail(text)) }
+    }
+
     async fn recover(&mut self, report: &mut Report) -> Result<(), Fail> {
         self.start(report, "another daemon takes over").await?;
+        let begun = Instant::now();
+        let middle = self.middle().await;
+        report.add("it was in the middle", begun, middle);
         if !self.real() {
             report.stand_in();
         }
@@ -543,6 +572,7 @@ impl Scenario {
             return;
         }
         let begun = Instant::now();
+        self.trace.ends();
         let ended = self.end().await;
         report.add("daemon and machine end", begun, ended.map(|()| "ended".into()));
         if !self.real() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::super::Fail;
 
@@ -17,6 +18,8 @@ pub struct Trace {
     interfaces: BTreeSet<String>,
     /// Anchors of ours.
     anchors: BTreeSet<String>,
+    /// When the lab was to end, in ticks since boot.
+    ended: u64,
 }
 
 /// A process of /proc.
@@ -27,11 +30,19 @@ struct Process {
     command: String,
 }
 
+/// How long processes that were killed may take to die.
+const DYING: Duration = Duration::from_secs(3);
+
 const KINDS: [&str; 6] = ["mnt", "net", "pid", "uts", "ipc", "user"];
 
 /// proc_pid_stat(5): what follows the last `)` is the state, the parent, …, and as the 20th the start time.
+///
+/// A zombie is dead already, and only its parent can bury it: none of ours.
 fn stat(text: &str) -> Option<(i32, u64)> {
     let rest: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    if matches!(rest.first(), Some(&("Z" | "X"))) {
+        return None;
+    }
     Some((rest.get(1)?.parse().ok()?, rest.get(19)?.parse().ok()?))
 }
 
@@ -93,8 +104,20 @@ impl Trace {
         (self.processes.len(), self.namespaces.len())
     }
 
+    /// The lab is to end now. Kernels use the numbers of namespaces again: who starts later has others by the same number.
+    pub fn ends(&mut self) {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds: f64 = uptime.split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(f64::MAX);
+        // Start times are in ticks, of which Linux shows 100 a second on every architecture (time(7)).
+        self.ended = (seconds * 100.0) as u64;
+    }
+
     /// No process of the lab is left.
     pub fn no_process(&self) -> Result<String, Fail> {
+        patiently(|| self.look_for_processes())
+    }
+
+    fn look_for_processes(&self) -> Result<String, Fail> {
         let dir = self.dir.display().to_string();
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         let left: Vec<String> = (processes().into_iter())
@@ -108,9 +131,17 @@ impl Trace {
 
     /// No process is in one of the lab's namespaces, so that they are gone.
     pub fn no_namespace(&self) -> Result<String, Fail> {
+        patiently(|| self.look_for_namespaces())
+    }
+
+    fn look_for_namespaces(&self) -> Result<String, Fail> {
         let left: Vec<String> = (processes().into_iter())
+            .filter(|p| p.started <= self.ended)
             .filter_map(|p| {
-                namespaces(p.pid).intersection(&self.namespaces).next().map(|n| format!("{n} of {}", p.pid))
+                namespaces(p.pid)
+                    .intersection(&self.namespaces)
+                    .next()
+                    .map(|n| format!("{n} of {} {}", p.pid, p.command))
             })
             .collect();
         nothing(left, format!("none of {}", self.namespaces.len()))
@@ -143,7 +174,9 @@ impl Trace {
                     .into(),
             );
         }
-        let here = crate::firewall::nft::inventory()?;
+        // It has a runtime of its own, which a thread that runs one already cannot enter.
+        let looked = std::thread::spawn(crate::firewall::nft::inventory).join();
+        let here = looked.map_err(|_| Fail::new("the look into the packet filter panicked"))??;
         let left = here.into_keys().filter(|anchor| self.anchors.contains(anchor)).collect();
         nothing(left, format!("none of {}", self.anchors.len()))
     }
@@ -165,6 +198,17 @@ impl Trace {
             }
         }
         nothing(left, "none".into())
+    }
+}
+
+/// Looks until it is good, for as long as dying may take.
+fn patiently(look: impl Fn() -> Result<String, Fail>) -> Result<String, Fail> {
+    let end = Instant::now() + DYING;
+    loop {
+        match look() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            seen => return seen,
+        }
     }
 }
 

@@ -1,0 +1,206 @@
+//! Every verb of the command line, against a daemon on the sim in a state directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/shop.toml");
+
+/// A state directory; its daemon ends with it.
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        // Short: a Unix socket's path holds 107 bytes.
+        Self { dir: tempfile::Builder::new().prefix("wcli").tempdir_in("/tmp").unwrap() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
+        command.args(words).env("WARREN_STATE_DIR", self.state()).env("WARREN_HOST", "sim");
+        command.env_remove("WARREN_DNS").env_remove("WARREN_JOBS").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs, checks the exit status, gives what was printed.
+    fn text(&self, code: i32, words: &[&str]) -> String {
+        let output = self.run(words);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{words:?}\n{out}\n{err}");
+        format!("{out}{err}")
+    }
+
+    /// Runs with `--json` and reads the last line.
+    fn json(&self, code: i32, words: &[&str]) -> Value {
+        let output = self.run(&[words, &["--json"]].concat());
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {out} {output:?}");
+        let last = out.lines().last().unwrap_or_else(|| panic!("{words:?} printed nothing"));
+        for line in out.lines() {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{words:?}: {e}: {line}"));
+        }
+        serde_json::from_str(last).unwrap()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.run(&["shutdown", "--force"]);
+    }
+}
+
+fn names(instances: &Value, service: &str) -> Vec<String> {
+    let all = instances["instances"].as_array().unwrap();
+    all.iter().filter(|i| i["service"] == service).map(|i| i["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_verb_in_the_life_of_a_fabric() {
+    let world = World::new();
+    assert!(world.text(1, &["ps"]).contains("no daemon answers"));
+    let up = world.json(0, &["up", SHOP]);
+    assert_eq!((&up["ok"], &up["ready"], &up["wanted"]), (&true.into(), &6.into(), &6.into()));
+    assert!(world.text(0, &["up", SHOP]).contains("nothing changes"));
+
+    let ps = world.json(0, &["ps"]);
+    assert_eq!(names(&ps, "api").len(), 3);
+    assert_eq!(world.json(3, &["ps", "nope"])["error"]["kind"], "not-found");
+    let db = &names(&ps, "db")[0];
+    assert_eq!(world.json(0, &["inspect", db])["name"], **db);
+    assert!(world.text(0, &["inspect", "db"]).contains("main"));
+    assert_eq!(world.json(3, &["inspect", "nope"])["error"]["exit"], 3);
+    assert_eq!(world.json(1, &["inspect", "api"])["error"]["kind"], "ambiguous");
+
+    assert_eq!(world.json(0, &["network", "ls"])[0]["links"], 6);
+    assert_eq!(world.json(0, &["lease", "ls"]).as_array().unwrap().len(), 12);
+    let records = world.json(0, &["dns", "ls"]);
+    let web =
+        records.as_array().unwrap().iter().filter(|r| r["name"] == "web.shop.internal" && r["type"] == "A");
+    assert_eq!(web.count(), 2);
+    assert_eq!(world.json(0, &["info"])["host"], "sim");
+    assert_eq!(world.json(0, &["doctor"])["ok"], true);
+
+    assert_eq!(world.json(0, &["scale", "api=5"])["ready"], 8);
+    assert_eq!(world.json(3, &["scale", "nope=5"])["error"]["kind"], "not-found");
+    world.text(2, &["scale", "api"]);
+    let again = world.text(0, &["up", "--dry-run", SHOP]);
+    assert!(again.contains("3 instances instead of 5"), "{again}");
+    assert_eq!(world.json(0, &["stop", db])["ready"], 7);
+    let web = &names(&ps, "web")[0];
+    world.text(0, &["exec", web, "--", "true"]);
+    world.text(0, &["logs", web]);
+    let last = world.json(0, &["events"])["cursor"].as_i64().unwrap();
+    assert_eq!(world.text(0, &["events", "--since", &last.to_string()]), "");
+    assert_eq!(world.json(0, &["repair"])["tried"], Value::Array(vec![]));
+
+    assert_eq!(world.run(&["run", "host", "--", "exit", "3"]).status.code(), Some(3));
+    assert_eq!(world.run(&["run", "--rm", "host", "--", "true"]).status.code(), Some(0));
+    assert!(world.text(1, &["run", "/no/such/template", "--", "true"]).contains("no template"));
+
+    assert!(world.json(1, &["shutdown"])["error"]["message"].as_str().unwrap().contains("shop"));
+    assert_eq!(world.json(0, &["down", SHOP])["present"], false);
+    assert_eq!(world.json(3, &["down", "shop"])["error"]["kind"], "not-found");
+    assert_eq!(world.json(0, &["info"])["rows"], 1);
+    assert_eq!(world.json(0, &["shutdown"])["ended"][0], "daemon");
+    assert!(world.text(0, &["shutdown"]).contains("nothing runs"));
+}
+
+#[test]
+fn a_bad_file_changes_nothing() {
+    let world = World::new();
+    let bad = world.file("bad.toml", "name = \"shop\"\n[services.x]\ntemplate = \"nope\"\nreplicsa = 2\n");
+    let refused = world.json(1, &["up", &bad]);
+    assert_eq!(refused["error"]["kind"], "invalid");
+    assert!(refused["error"]["details"].as_array().unwrap().iter().all(|p| p["line"].is_u64()), "{refused}");
+    // Not even a daemon was started.
+    assert!(!world.state().exists());
+    world.text(0, &["up", SHOP]);
+    let before = world.json(0, &["ps"]);
+    let drawn = world.text(1, &["up", &bad]);
+    assert!(drawn.contains("replicsa") && drawn.contains("replicas"), "{drawn}");
+    assert_eq!(world.json(0, &["ps"]), before);
+    // The file may be gone or broken: the name is enough.
+    world.text(0, &["down", "shop"]);
+}
+
+#[test]
+fn a_start_that_fails_is_told_and_leaves_nothing() {
+    let world = World::new();
+    let file = world.file(
+        "fails.toml",
+        "name = \"f\"\n[templates.h]\nhost = true\n[services.x]\ntemplate = \"h\"\ncommand = \"nginx\"\nrestart = { retries = 1, backoff = \"10ms\" }\n[services.x.jail]\n\"exec.start\" = \"false\"\n",
+    );
+    let failed = world.json(1, &["up", &file, "--timeout", "20s"]);
+    assert_eq!(failed["ok"], false);
+    assert!(failed["failed"].to_string().contains("start"), "{failed}");
+    assert_eq!(failed["left"], Value::Array(vec![]));
+    assert_eq!(world.json(0, &["ps"])["instances"], Value::Array(vec![]));
+    world.text(0, &["down", "f"]);
+}
+
+#[test]
+fn ctrl_c_at_up_undoes_what_is_not_ready() {
+    let world = World::new();
+    // One is ready at once, the other tries again and again.
+    let file = world.file(
+        "stuck.toml",
+        "name = \"s\"\n[templates.h]\nhost = true\n[services.good]\ntemplate = \"h\"\ncommand = \"nginx\"\n[services.bad]\ntemplate = \"h\"\ncommand = \"false\"\n",
+    );
+    let child = world.command(&["up", &file, "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !world.run(&["ps", "--json"]).stdout.windows(7).any(|w| w == b"\"ready\"") {
+        assert!(Instant::now() < end, "nothing became ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stdout));
+    let ps = world.json(0, &["ps"]);
+    assert_eq!((names(&ps, "good").len(), names(&ps, "bad").len()), (1, 0), "{ps}");
+    let waited = world.json(124, &["up", &file, "--timeout", "300ms"]);
+    assert_eq!(waited["exit"], 124);
+    world.text(0, &["down", "s"]);
+}
+
+#[test]
+fn verbs_without_a_daemon() {
+    let world = World::new();
+    let plan = world.json(0, &["plan", SHOP]);
+    let units = plan["units"].as_array().unwrap();
+    let order: Vec<&str> = units.iter().map(|u| u["name"].as_str().unwrap()).collect();
+    assert_eq!(order, ["shop", "db", "api", "web"]);
+    assert_eq!(world.json(0, &["plan", SHOP]), plan, "a plan is the same every time");
+    assert_eq!(world.json(3, &["plan", SHOP, "--service", "nope"])["error"]["kind"], "not-found");
+    assert_eq!(world.json(0, &["config", "check", SHOP])["spec"]["name"], "shop");
+    let schema: Value = serde_json::from_str(&world.text(0, &["config", "schema"])).unwrap();
+    assert_eq!(schema["title"], "warren.toml");
+    let api: Value = serde_json::from_str(&world.text(0, &["config", "openapi"])).unwrap();
+    assert!(api["paths"]["/v1/fabrics/{fabric}"]["put"].is_object());
+    assert!(world.text(0, &["completions", "bash"]).contains("warren"));
+    assert!(world.text(0, &["man"]).contains(".TH warren"));
+    let pages = world.dir.path().join("man");
+    std::fs::create_dir(&pages).unwrap();
+    world.text(0, &["man", "--dir", pages.to_str().unwrap()]);
+    assert!(Path::new(&pages).join("warren-up.1").exists());
+    world.text(2, &["no-such-verb"]);
+}
