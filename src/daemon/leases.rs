@@ -40,6 +40,9 @@ struct Book {
     leases: LeaseTable,
 }
 
+/// A change of a lease, and the frame that promises it.
+type Promise = (LeaseChange, Option<Vec<u8>>);
+
 /// One network served.
 struct Line {
     network: Id,
@@ -47,7 +50,7 @@ struct Line {
     stop: AtomicBool,
     last_token: AtomicU64,
     /// Promises that are not on disk yet.
-    pending: Mutex<HashMap<u64, (LeaseChange, Option<Vec<u8>>)>>,
+    pending: Mutex<HashMap<u64, Promise>>,
     frames: Mutex<Option<Arc<dyn Frames>>>,
 }
 

@@ -216,15 +216,3 @@ pub fn fresh(prefix: &str) -> String {
         NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     )
 }
-
-    fn drop(&mut self) {
-        if std::env::var("TIMES").is_ok() {
-            eprintln!(
-                "{:?} {:?} {}",
-                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap(),
-                self.0.elapsed(),
-                self.1
-            );
-        }
-    }
-}

@@ -56,6 +56,9 @@ fn fail(text: impl Into<String>) -> Fail {
     Fail::new(text)
 }
 
+/// One look whether anything is left.
+type Look = fn(&Trace) -> Result<String, Fail>;
+
 impl Scenario {
     pub fn new(
         kind: HostKind,
@@ -580,7 +583,7 @@ impl Scenario {
         }
         let (processes, namespaces) = self.trace.seen();
         report.say(&format!("seen at the height of it: {processes} processes in {namespaces} namespaces"));
-        let looks: [(&str, fn(&Trace) -> Result<String, Fail>); 6] = [
+        let looks: [(&str, Look); 6] = [
             ("no process is left", Trace::no_process),
             ("no namespace is left", Trace::no_namespace),
             ("no mount is left", Trace::no_mount),
