@@ -33,7 +33,7 @@ impl Runtime for Services {
             _ => None,
         };
         // Seconds: grows across restarts, and more slowly than any clock runs back unnoticed.
-        let serial = u32::try_from(now() / 1000 & u64::from(u32::MAX)).unwrap_or(1);
+        let serial = u32::try_from((now() / 1000) & u64::from(u32::MAX)).unwrap_or(1);
         let what = format!("{change:?}");
         if let Err(error) = self.zones.change(change, fabric, serial) {
             tracing::error!(%error, change = what, "the zone could not be changed");
