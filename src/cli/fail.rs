@@ -36,7 +36,7 @@ pub struct Fail {
     /// What to do about it.
     pub hint: Option<String>,
     /// More for programs.
-    pub details: Value,
+    pub details: Box<Value>,
     /// What a person is shown in place of the message: a drawing of the file, for one.
     pub screen: Option<String>,
     /// Whether it was told already, so that only the status remains.
@@ -52,7 +52,7 @@ impl Fail {
     /// With a status and a kind.
     pub fn of(code: u8, kind: &str, message: impl Into<String>) -> Self {
         let (kind, message) = (kind.to_owned(), message.into());
-        Self { code, kind, message, hint: None, details: Value::Null, screen: None, told: false }
+        Self { code, kind, message, hint: None, details: Box::default(), screen: None, told: false }
     }
 
     /// The command line makes no sense, in a way clap could not know.
@@ -76,7 +76,7 @@ impl Fail {
     /// Adds more for programs.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
-        self.details = details;
+        self.details = Box::new(details);
         self
     }
 
@@ -86,7 +86,7 @@ impl Fail {
         let mut error =
             json!({ "kind": self.kind, "message": self.message, "hint": self.hint, "exit": self.code });
         if !self.details.is_null() {
-            error["details"] = self.details.clone();
+            error["details"] = (*self.details).clone();
         }
         json!({ "error": error })
     }
