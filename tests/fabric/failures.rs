@@ -152,6 +152,12 @@ fn bad_input_is_refused_before_anything_is_touched() {
     let file = lab.file("key.toml", &format!("{HEAD}{}", beacon("one", "replcas = 3")));
     let said = lab.fails(&["up", file.to_str().unwrap()]);
     assert!(said.contains("replcas") && said.contains("replicas"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let file =
+        lab.file("port.toml", &format!("{HEAD}{}", beacon("one", &format!("publish = [\"{port}:80\"]"))));
+    let said = lab.fails(&["up", file.to_str().unwrap()]);
+    assert!(said.contains(&port.to_string()) && said.contains("in use"), "{said}");
     assert_eq!(lab.instances(), before);
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();

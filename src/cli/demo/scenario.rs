@@ -499,11 +499,11 @@ impl Scenario {
 
     async fn recover(&mut self, report: &mut Report) -> Result<(), Fail> {
         self.start(report, "another daemon takes over").await?;
-        let begun = Instant::now();
-        let middle = self.middle().await;
-        report.add("it was in the middle", begun, middle);
-        if !self.real() {
-            report.stand_in();
+        // In the sim all of it takes milliseconds, and no signal comes between them reliably.
+        if self.real() {
+            let begun = Instant::now();
+            let middle = self.middle().await;
+            report.add("it was in the middle", begun, middle);
         }
         let begun = Instant::now();
         let settled = self.settled(async { Ok(()) }, Goal::Settled).await;
