@@ -35,6 +35,8 @@ const FIRST_FREE: usize = 3;
 
 /// How many reads one connection gets in a row. A job's pipe gets one: what it gives has to be written as well.
 const TURN: usize = 16;
+/// How much one turn of a job's pipe reads, in bytes. It may be as many lines as half of that, and all others wait meanwhile.
+const GULP: usize = 16 << 10;
 /// The most that waits to be sent to one connection, in bytes; one that does not read is closed.
 const MAX_QUEUE: usize = 16 << 20;
 /// How long accepting rests when there are no descriptors left.
@@ -551,7 +553,8 @@ impl Keeper {
     fn pump(&mut self, token: Token, turns: usize) -> Pumped {
         let Some(stream) = self.streams.get_mut(&token) else { return Pumped::End };
         for _ in 0..turns {
-            match stream.pump(&mut self.logs, &mut self.buffer, wall_clock()) {
+            let gulp = self.buffer.get_mut(..GULP).unwrap_or_default();
+            match stream.pump(&mut self.logs, gulp, wall_clock()) {
                 Pumped::More => {}
                 Pumped::Dry => return Pumped::Dry,
                 Pumped::End => {
@@ -617,7 +620,7 @@ impl Keeper {
             // What it printed last is written down before its end is told. Another process may print on for ever, hence twice
             // what a pipe holds and no more.
             for token in self.streams_of.get(&id).cloned().unwrap_or_default() {
-                if self.pump(token, 4) == Pumped::More {
+                if self.pump(token, 8) == Pumped::More {
                     self.again.insert(token);
                 }
             }
