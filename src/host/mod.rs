@@ -14,6 +14,9 @@ use std::sync::mpsc::Receiver;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub mod graph;
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod op;
 pub mod sim;
 

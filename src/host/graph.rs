@@ -1,0 +1,350 @@
+//! The graph of each link, as sequences of netgraph requests: `eiface.ether — ng_bpf — bridge.linkN` (DESIGN.md, "Fabric").
+//!
+//! The same code drives FreeBSD's kernel and the lab's userland netgraph; which of them is behind a [`Handle`] it cannot tell. An
+//! eiface is born on an idle, persistent *nursery* hub, so that creation never runs in the queue thread of a busy bridge (facts
+//! A.5), and the nursery's hook bears the name it is to get: whatever a crash leaves is found by that hook or by its name.
+//! Undoing goes by names only and takes any half-made state.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use warren_netgraph::codec::bridge::{Config, LinkNumber};
+use warren_netgraph::codec::generic::NodeInfo;
+use warren_netgraph::data::DataSocket;
+use warren_netgraph::{Errno, Error, Handle, HookName, Mac, NodeId, NodeRef, Transport, guard};
+
+use super::{Failure, Frames, Guard};
+use crate::ids::Id;
+
+/// The hub where eifaces are born.
+const NURSERY: &str = "warren-nursery";
+/// The hooks of the filter: towards the interface and towards the bridge.
+const FILTER_IN: &str = "jail";
+const FILTER_OUT: &str = "net";
+/// The largest frame: ng_eiface's largest MTU with its header.
+const LARGEST_FRAME: usize = 9018 + 18;
+
+/// What is done to interfaces by the means of each system.
+pub trait Interfaces {
+    /// Renames an interface of the host.
+    fn rename(&self, from: &str, to: &str) -> Result<(), Failure>;
+    /// Sets the size of an interface's packets.
+    fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Failure>;
+}
+
+/// Makes and removes nodes. Each thread that works has a control socket to itself (facts A.3: one request in flight each); idle
+/// ones are kept.
+pub struct Graph<T> {
+    open: Box<dyn Fn() -> Result<T, Failure> + Send + Sync>,
+    idle: Mutex<Vec<Handle<T>>>,
+}
+
+/// The name of the filter that stands at an eiface: `f<id>` for `w<id>`.
+fn filter_of(node: &str) -> String {
+    format!("f{}", node.get(1..).unwrap_or_default())
+}
+
+/// Whether a node's name is one of those derived from an id: see [`Id`].
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(['w', 'g', 'b', 'f']).is_some_and(|id| id.parse::<Id>().is_ok())
+}
+
+impl<T: Transport> Graph<T> {
+    /// Works over control sockets that `open` gives. They are made as they are needed.
+    pub fn new(open: impl Fn() -> Result<T, Failure> + Send + Sync + 'static) -> Self {
+        Self { open: Box::new(open), idle: Mutex::default() }
+    }
+
+    /// Does something over a control socket. One that failed otherwise than by a refusal is not used again.
+    fn with<R>(&self, what: &str, work: impl FnOnce(&Handle<T>) -> Result<R, Error>) -> Result<R, Failure> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let handle = match idle {
+            Some(handle) => handle,
+            None => Handle::new((self.open)()?),
+        };
+        let done = work(&handle);
+        if matches!(&done, Ok(_) | Err(Error::Refused { .. } | Error::Name(_))) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        }
+        done.map_err(|error| failure(what, &error))
+    }
+
+    /// Makes a bridge: named before it is persistent, so that a crash in between leaves nothing nameless.
+    ///
+    /// Its first hook is an uplink, which makes it flood no unknown unicast between links for as long as it has any hook; the uplink
+    /// stays, and ends at a hub that has no other hook. Its table never forgets and never moves an address.
+    pub fn bridge_create(&self, bridge: &str) -> Result<NodeId, Failure> {
+        self.with(&format!("make the bridge {bridge}"), |handle| {
+            if find(handle, bridge)?.is_some() {
+                return Err(taken(bridge, "mkpeer"));
+            }
+            let own = handle.node(NodeRef::Own);
+            own.mkpeer("bridge", bridge, "uplink2")?;
+            let made = (|| {
+                let id = own.peer(bridge)?.id;
+                handle.node(id).set_name(bridge)?;
+                handle.node(id).mkpeer("hub", "uplink1", "bridge")?;
+                handle.bridge(id).set_config(Config {
+                    loop_timeout: 0,
+                    max_staleness: u32::MAX,
+                    min_stable_age: 0x10000,
+                    ..Config::default()
+                })?;
+                handle.bridge(id).set_persistent()?;
+                Ok(id)
+            })();
+            // The socket lives on in the pool: without this the bridge would hang on it.
+            own.rmhook(bridge)?;
+            made
+        })
+    }
+
+    /// Shuts a bridge down.
+    pub fn bridge_destroy(&self, bridge: &str) -> Result<(), Failure> {
+        self.with(&format!("shut the bridge {bridge} down"), |handle| shutdown(handle, bridge, "bridge"))
+    }
+
+    /// Puts an address into a bridge's table at one of its links.
+    pub fn seed(&self, bridge: &str, link: u32, mac: [u8; 6]) -> Result<(), Failure> {
+        self.with(&format!("seed the table of the bridge {bridge}"), |handle| {
+            handle.bridge(NodeRef::Name(bridge)).move_host(Mac(mac), &LinkNumber::Link(link).to_string())
+        })
+    }
+
+    /// Makes an eiface on the nursery, and names node and interface.
+    pub fn eiface_create(
+        &self,
+        node: &str,
+        mac: [u8; 6],
+        mtu: u16,
+        interfaces: &impl Interfaces,
+    ) -> Result<NodeId, Failure> {
+        let (id, interface) = self.with(&format!("make the interface {node}"), |handle| {
+            if find(handle, node)?.is_some() {
+                return Err(taken(node, "mkpeer"));
+            }
+            let nursery = nursery(handle)?;
+            handle.node(nursery).mkpeer("eiface", node, "ether")?;
+            let id = handle.node(nursery).peer(node)?.id;
+            let interface = handle.eiface(id).ifname()?;
+            handle.eiface(id).set_mac(Mac(mac))?;
+            // The node first: with ng_ether loaded the interface's own node follows its name, unless that is taken.
+            handle.node(id).set_name(node)?;
+            Ok((id, interface))
+        })?;
+        interfaces.rename(&interface, node)?;
+        interfaces.set_mtu(node, mtu)?;
+        Ok(id)
+    }
+
+    /// Shuts an eiface down, named or still nameless on the nursery.
+    pub fn eiface_destroy(&self, node: &str) -> Result<(), Failure> {
+        self.with(&format!("shut the interface {node} down"), |handle| {
+            if let Some(nursery) = find(handle, NURSERY)? {
+                if let Some(newborn) = absent(handle.node(nursery.id).peer(node))?
+                    && newborn.node_type.as_bytes() == b"eiface"
+                {
+                    absent(handle.node(newborn.id).shutdown())?;
+                }
+                handle.node(nursery.id).rmhook(node)?;
+            }
+            shutdown(handle, node, "eiface")
+        })
+    }
+
+    /// Connects an eiface to a link of a bridge, through a filter that drops everything if `guarded`.
+    pub fn link_connect(&self, node: &str, bridge: &str, link: u32, guarded: bool) -> Result<(), Failure> {
+        self.with(&format!("connect {node} to the bridge {bridge}"), |handle| {
+            let need = |name: &str| find(handle, name)?.ok_or_else(|| gone(name, "connect"));
+            let (eiface, to) = (need(node)?.id, need(bridge)?.id);
+            let hook = LinkNumber::Link(link).to_string();
+            let nursery = nursery(handle)?;
+            if !guarded {
+                handle.node(nursery).rmhook(node)?;
+                return handle.node(eiface).connect(to, "ether", &hook);
+            }
+            let filter = filter_of(node);
+            handle.node(nursery).mkpeer("bpf", &filter, "nursery")?;
+            let id = handle.node(nursery).peer(&filter)?.id;
+            handle.node(id).set_name(&filter)?;
+            handle.node(nursery).rmhook(node)?;
+            handle.node(id).connect(eiface, FILTER_IN, "ether")?;
+            // A new hook of ng_bpf drops what comes in, so that nothing passes before link_open.
+            handle.node(id).connect(to, FILTER_OUT, &hook)?;
+            handle.node(nursery).rmhook(&filter)
+        })
+    }
+
+    /// Takes a link off its bridge and removes its filter. A hook that by now belongs to another node is left alone.
+    pub fn link_disconnect(&self, node: &str, bridge: &str, link: u32) -> Result<(), Failure> {
+        let filter = filter_of(node);
+        self.with(&format!("disconnect {node} from the bridge {bridge}"), |handle| {
+            let hook = LinkNumber::Link(link).to_string();
+            if let Some(bridge) = find(handle, bridge)?
+                && let Some(peer) = absent(handle.node(bridge.id).peer(&hook))?
+                && [node.as_bytes(), filter.as_bytes()].contains(&peer.name.as_bytes())
+            {
+                handle.node(bridge.id).rmhook(&hook)?;
+            }
+            if let Some(nursery) = find(handle, NURSERY)? {
+                handle.node(nursery.id).rmhook(&filter)?;
+            }
+            shutdown(handle, &filter, "bpf")
+        })
+    }
+
+    /// Opens a connected link: the filter's programs, then the table.
+    pub fn link_open(
+        &self,
+        node: &str,
+        bridge: &str,
+        link: u32,
+        guard: Option<&Guard>,
+        mac: [u8; 6],
+    ) -> Result<(), Failure> {
+        let what = format!("open the link of {node} to the bridge {bridge}");
+        let program = match guard {
+            None => None,
+            Some(guard) => {
+                let (mut v4, mut v6) = (Vec::new(), Vec::new());
+                for address in &guard.addresses {
+                    match address {
+                        IpAddr::V4(address) => v4.push(*address),
+                        IpAddr::V6(address) => v6.push(*address),
+                    }
+                }
+                // Asking for an address is no claim to one; whether a server answers is the fabric's decision.
+                let guard = guard::Guard { mac: Mac(guard.mac), v4, v6, allow_dhcp: true };
+                Some(guard.program().map_err(|error| Failure::new(format!("{what}: {error}")))?)
+            }
+        };
+        self.with(&what, |handle| {
+            if let Some(program) = &program {
+                let filter = filter_of(node);
+                let filter = handle.bpf(NodeRef::Name(&filter));
+                filter.set_program(FILTER_IN, FILTER_OUT, "", program)?;
+                filter.set_program(FILTER_OUT, FILTER_IN, "", &guard::open())?;
+            }
+            handle.bridge(NodeRef::Name(bridge)).move_host(Mac(mac), &LinkNumber::Link(link).to_string())
+        })
+    }
+
+    /// The named nodes that are ours, with their types. The nursery belongs to nobody and is not among them.
+    pub fn nodes(&self) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let all = self.with("list the netgraph nodes", Handle::names)?;
+        Ok(all
+            .iter()
+            .map(|node| (node.name.to_string(), node.node_type.to_string()))
+            .filter(|(name, _)| is_ours(name))
+            .collect())
+    }
+}
+
+/// Makes a socket pair of a control and a data half into a hook of a bridge that carries whole frames.
+pub fn frames<T: Transport + 'static, D: DataSocket + 'static>(
+    control: T,
+    data: D,
+    bridge: &str,
+    link: u32,
+) -> Result<Box<dyn Frames>, Failure> {
+    let hook = LinkNumber::Link(link).to_string();
+    let handle = Handle::new(control);
+    handle
+        .node(NodeRef::Own)
+        .connect(NodeRef::Name(bridge), &hook, &hook)
+        .map_err(|error| failure(&format!("connect a socket to {bridge}.{hook}"), &error))?;
+    Ok(Box::new(Hook { data, hook: HookName::from_wire(hook.as_bytes()), _handle: Mutex::new(handle) }))
+}
+
+/// A hook of a bridge in our hands. The node ends with its control socket.
+struct Hook<T, D> {
+    data: D,
+    hook: HookName,
+    _handle: Mutex<Handle<T>>,
+}
+
+impl<T: Transport, D: DataSocket> Frames for Hook<T, D> {
+    fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<()>> {
+        buffer.resize(LARGEST_FRAME, 0);
+        match self.data.receive(buffer, Duration::from_secs(1)) {
+            Ok(Some((_, length))) => {
+                buffer.truncate(length);
+                Ok(Some(()))
+            }
+            Ok(None) => {
+                buffer.clear();
+                Ok(None)
+            }
+            Err(error) => {
+                buffer.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.data.send(&self.hook, frame)
+    }
+}
+
+/// The node of a name.
+fn find<T: Transport>(handle: &Handle<T>, name: &str) -> Result<Option<NodeInfo>, Error> {
+    absent(handle.node(NodeRef::Name(name)).info())
+}
+
+/// What is not there is nothing.
+fn absent<R>(result: Result<R, Error>) -> Result<Option<R>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Shuts the node of a name and type down. Another type under the name is not ours: ng_ether names its nodes like interfaces.
+fn shutdown<T: Transport>(handle: &Handle<T>, name: &str, kind: &str) -> Result<(), Error> {
+    match find(handle, name)? {
+        Some(node) if node.node_type.as_bytes() == kind.as_bytes() => {
+            absent(handle.node(node.id).shutdown()).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The nursery, made if it is not there. Two who make it at once: the second finds the name taken and takes the first's.
+fn nursery<T: Transport>(handle: &Handle<T>) -> Result<NodeId, Error> {
+    if let Some(node) = find(handle, NURSERY)? {
+        return Ok(node.id);
+    }
+    let own = handle.node(NodeRef::Own);
+    own.mkpeer("hub", NURSERY, "first")?;
+    let made = (|| {
+        let id = own.peer(NURSERY)?.id;
+        handle.node(id).set_name(NURSERY)?;
+        handle.hub(id).set_persistent()?;
+        Ok(id)
+    })();
+    own.rmhook(NURSERY)?;
+    match made {
+        Err(Error::Refused { errno: Errno::EADDRINUSE, .. }) => {
+            find(handle, NURSERY)?.map(|node| node.id).ok_or_else(|| gone(NURSERY, "name"))
+        }
+        made => made,
+    }
+}
+
+fn taken(node: &str, operation: &'static str) -> Error {
+    Error::Refused { node: node.to_owned(), operation, errno: Errno::EEXIST }
+}
+
+fn gone(node: &str, operation: &'static str) -> Error {
+    Error::Refused { node: node.to_owned(), operation, errno: Errno::ENOENT }
+}
+
+/// The host's word for it, in the host's numbering.
+fn failure(what: &str, error: &Error) -> Failure {
+    let errno = error.errno().and_then(|errno| io::Error::from(errno).raw_os_error());
+    Failure { message: format!("{what}: {error}"), errno, hint: None }
+}

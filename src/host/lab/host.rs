@@ -1,0 +1,508 @@
+//! The lab as a [`Host`](crate::host::Host): each operation by the means of Linux.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use warren_netgraph::data::FdData;
+use warren_netgraph::transport::fd::FdTransport;
+
+use super::client::{Client, unexpected};
+use super::clones::Clones;
+use super::failure::Context;
+use super::netlink::Netlink;
+use super::proto::{Answer, Relay, Request};
+use super::{below, interfaces, layout, mountinfo, mounts, params, probe};
+use crate::config::spec::Probe;
+use crate::config::spec::Proto;
+use crate::firewall::{Policy, conntrack, nft, outside};
+use crate::host::graph::{self, Graph, Interfaces};
+use crate::host::{
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, NoWitness, Op, Reply, SeenJail,
+    Witness,
+};
+use crate::ids::Id;
+use crate::keeper::{self, Place};
+
+/// The address of the lab's host that published ports are reached at from the machine.
+const WAN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// What a list of some thousand nodes fits in.
+const RECEIVE_BUFFER: u32 = 1 << 20;
+/// The backlog of a listening socket.
+const BACKLOG: i32 = 1024;
+/// Where on the machine the lab's DNS is reached, unless said otherwise.
+pub const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
+
+/// The lab, seen from its host side. The process has [entered](super::enter()) it.
+pub struct Lab {
+    state_dir: PathBuf,
+    client: Arc<Client>,
+    boot: String,
+    clones: Clones,
+    /// The host side's network namespace, where interfaces come home to.
+    home: OwnedFd,
+    /// Where DNS is relayed to from the machine; none: nowhere.
+    dns: Option<SocketAddr>,
+    /// Which listening sockets are relayed for DNS, by name: one per protocol.
+    dns_names: Mutex<BTreeMap<Proto, String>>,
+    /// Which jail has which address, as far as this process has seen.
+    addresses: Mutex<HashMap<IpAddr, String>>,
+    graph: Graph<FdTransport>,
+    keeper: keeper::Client,
+}
+
+impl Lab {
+    /// Opens the lab this process is in.
+    ///
+    /// # Errors
+    /// The process has not entered the lab of this directory.
+    pub fn open(state_dir: &Path, dns: Option<SocketAddr>) -> Result<Self, Failure> {
+        let what = || format!("open the lab in {}", state_dir.display());
+        let state_dir = state_dir.canonicalize().doing(what)?;
+        let client = Arc::new(Client::connect(&state_dir).doing(what)?);
+        let (hello, _) = client.ask(&Request::Hello)?;
+        let Answer::Hello { boot, pid_namespace, user_namespace, .. } = hello else {
+            return Err(unexpected(&hello));
+        };
+        let mine = std::fs::metadata("/proc/self/ns/pid").doing(what)?;
+        if std::os::unix::fs::MetadataExt::ino(&mine) != pid_namespace {
+            return Err(Failure::new(format!("{}: this process is outside of it", what())));
+        }
+        let sockets = client.clone();
+        let open = move || {
+            let [control, _] = sockets.fetch(&Request::Netgraph)?;
+            let mut transport = FdTransport::new(control);
+            // A reply must fit, and one that does not should be an error and no silence (facts A.3).
+            transport.set_receive_buffer(RECEIVE_BUFFER).doing(|| "size a netgraph socket")?;
+            transport.set_report_loss(true).doing(|| "configure a netgraph socket")?;
+            Ok(transport)
+        };
+        Ok(Self {
+            graph: Graph::new(open),
+            keeper: keeper::Client::start_or_connect(&state_dir)?,
+            clones: Clones { state_dir: state_dir.clone(), user_namespace },
+            home: interfaces::home().doing(what)?,
+            state_dir,
+            client,
+            boot,
+            dns,
+            dns_names: Mutex::default(),
+            addresses: Mutex::default(),
+        })
+    }
+
+    /// The root that a clone of this name has.
+    #[must_use]
+    pub fn root(&self, name: &str) -> PathBuf {
+        layout::root(&self.state_dir, name)
+    }
+
+    /// The namespaces of a jail: mnt, pid, net, uts, ipc.
+    pub fn attach(&self, jail: &str) -> Result<[OwnedFd; 5], Failure> {
+        self.client.fetch(&Request::JailAttach { jail: jail.into() })
+    }
+
+    /// A jail's network namespace, or `None` if there is no such jail.
+    fn network(&self, jail: &str) -> Result<Option<OwnedFd>, Failure> {
+        match self.attach(jail) {
+            Ok([_, _, net, _, _]) => Ok(Some(net)),
+            Err(failure) if failure.errno == Some(libc::ESRCH) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn need_network(&self, jail: &str) -> Result<OwnedFd, Failure> {
+        self.network(jail)?
+            .ok_or_else(|| Failure::os(format!("jail {jail}"), &io::Error::from_raw_os_error(libc::ESRCH)))
+    }
+
+    fn jail_create(&self, jail: &Jail) -> Result<Reply, Failure> {
+        params::check(&jail.params)?;
+        match self.client.ask(&Request::JailCreate { jail: jail.clone() })? {
+            (Answer::Jail { jid }, _) => {
+                self.remember(jail.addresses.iter().copied(), &jail.name);
+                Ok(Reply::Jail { jid })
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    fn write_file(&self, root: &Path, path: &Path, contents: &str) -> Result<(), Failure> {
+        let what = || format!("write {} in {}", path.display(), root.display());
+        let dir = below::open_root(root).doing(what)?;
+        below::write_file(dir.as_fd(), path, contents.as_bytes(), self.clones.is_clone(root)).doing(what)
+    }
+
+    fn mount(&self, mount: &Mount) -> Result<(), Failure> {
+        mounts::mount(mount, self.clones.is_clone(&mount.root))
+    }
+
+    /// Relays from the machine first, since they may find a port taken, and then the rules.
+    fn anchor_load(&self, policy: &Policy) -> Result<(), Failure> {
+        let mut relays = Vec::new();
+        for publish in policy.services.iter().flat_map(|service| &service.publish) {
+            // What is bound to one address of the host is reached at that one in the lab as well.
+            let target = publish.address.filter(|address| !address.is_unspecified()).unwrap_or(WAN);
+            relays.push(Relay {
+                proto: publish.proto,
+                machine: (Ipv4Addr::LOCALHOST, publish.port).into(),
+                target: (target, publish.port).into(),
+            });
+        }
+        self.client.order(&Request::Relays { owner: policy.anchor.clone(), relays })?;
+        nft::apply(policy, &outside()?)
+    }
+
+    fn anchor_remove(&self, anchor: &str) -> Result<(), Failure> {
+        self.client.order(&Request::Relays { owner: anchor.into(), relays: Vec::new() })?;
+        nft::remove(anchor)
+    }
+
+    /// Waits until no connection is left; the pauses grow, as a drain lasts for minutes or for nothing.
+    fn drain(&self, addresses: &[IpAddr], wait: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + wait;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || conntrack::established(addresses)? == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+}
+
+/// Jobs, and what the keeper holds.
+impl Lab {
+    /// Where a job runs.
+    fn place(&self, job: &Job) -> Result<Place, Failure> {
+        match &job.jail {
+            None => Ok(Place::Host { cwd: None }),
+            Some(jail) => Ok(Place::Namespaces(self.attach(jail)?.into())),
+        }
+    }
+
+    fn run(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
+        if job.fib.is_some_and(|fib| fib != 0) {
+            return Err(Failure::new("the lab has one routing table: exec.fib must be 0"));
+        }
+        let status = self.keeper.run(job, self.place(job)?, witness)?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", describe(job)))) }
+    }
+
+    fn spawn(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
+        self.keeper.spawn(job, self.place(job)?, witness).map(|_| ())
+    }
+
+    /// Asks an instance for its health.
+    fn probe(&self, what: &Probe, address: IpAddr, timeout: Duration) -> Result<(), Failure> {
+        match what {
+            Probe::Tcp { port } => probe::tcp(address, *port, timeout),
+            Probe::Http { port, path } => probe::http(address, *port, path, timeout),
+            Probe::Command { command } => {
+                let jail = self.jail_of(address)?;
+                // Its id is not needed again, but the keeper wants each to be new.
+                let unique =
+                    std::fs::read_to_string("/proc/sys/kernel/random/uuid").doing(|| "draw a job id")?;
+                let job = Job {
+                    id: format!("probe-{}", unique.trim()),
+                    log: Id::of_jail(&jail).map_or_else(|| jail.clone(), |id| id.to_string()),
+                    jail: Some(jail),
+                    command: command.clone(),
+                    env: BTreeMap::new(),
+                    clean_env: true,
+                    user: None,
+                    system_jail_user: false,
+                    fib: None,
+                    timeout: Some(timeout),
+                    consolelog: None,
+                };
+                let done = self.run(&job, &NoWitness);
+                self.keeper.forget(&job.id)?;
+                done
+            }
+        }
+    }
+
+    /// The jail that has an address. Remembered from when it was set; after a restart of the daemon, or with DHCP, looked for.
+    fn jail_of(&self, address: IpAddr) -> Result<String, Failure> {
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        if let Some(jail) = known {
+            return Ok(jail);
+        }
+        for (name, jail) in self.client.jails()? {
+            if jail.vnet
+                && let Some(there) = self.network(&name)?
+                && interfaces::with(Some(&there), Netlink::addresses)
+                    .doing(|| format!("look for addresses in {name}"))?
+                    .iter()
+                    .any(|(_, net)| net.addr() == address)
+            {
+                self.remember([address], &name);
+                return Ok(name);
+            }
+        }
+        Err(Failure::new(format!("no jail has the address {address}")))
+    }
+
+    fn remember(&self, addresses: impl IntoIterator<Item = IpAddr>, jail: &str) {
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(addresses.into_iter().map(|address| (address, jail.to_owned())));
+    }
+
+    fn forget(&self, jail: &str) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| owner != jail);
+    }
+
+    fn listen(&self, name: &str, address: SocketAddr, proto: Proto) -> Result<Reply, Failure> {
+        let socket = bind(address, proto).map_err(|error| {
+            Failure::os(format!("listen on {} {address} in the lab", proto.as_str()), &error)
+        })?;
+        self.keeper.put_socket(name, socket)?;
+        let Some(machine) = self.dns.filter(|_| address.port() == 53) else { return Ok(Reply::Done) };
+        let mut names = self.dns_names.lock().unwrap_or_else(PoisonError::into_inner);
+        // All gateways serve the same zone: the first is as good as any.
+        if names.contains_key(&proto) {
+            return Ok(Reply::Done);
+        }
+        let relay = Relay { proto, machine, target: address };
+        match self.client.order(&Request::Relays { owner: dns_owner(name), relays: vec![relay] }) {
+            Ok(()) => {
+                names.insert(proto, name.to_owned());
+                Ok(Reply::Done)
+            }
+            // Nobody asked for this port in so many words, so that a taken one is no reason to fail.
+            Err(failure) => Ok(Reply::Remark {
+                text: format!("DNS is not reachable from the machine at {machine}: {failure}"),
+            }),
+        }
+    }
+
+    fn unlisten(&self, name: &str) -> Result<(), Failure> {
+        self.client.order(&Request::Relays { owner: dns_owner(name), relays: Vec::new() })?;
+        self.dns_names.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| owner != name);
+        self.keeper.drop_socket(name)
+    }
+}
+
+/// The owner of the relays of a listening socket; anchors, the other owners, start otherwise.
+fn dns_owner(name: &str) -> String {
+    format!("listen {name}")
+}
+
+/// What a job is, for a message.
+fn describe(job: &Job) -> String {
+    use crate::config::spec::CommandLine;
+    let command = match &job.command {
+        CommandLine::Shell(text) => text.clone(),
+        CommandLine::Argv(words) => words.join(" "),
+    };
+    match &job.jail {
+        Some(jail) => format!("`{command}` in {jail}"),
+        None => format!("`{command}`"),
+    }
+}
+
+/// A listening socket. Those for IPv6 take no IPv4, as on FreeBSD.
+fn bind(address: SocketAddr, proto: Proto) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = match proto {
+        Proto::Tcp => SocketType::STREAM,
+        Proto::Udp => SocketType::DGRAM,
+    };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if proto == Proto::Tcp {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    if proto == Proto::Tcp {
+        rustix::net::listen(&socket, BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+/// Interfaces by rtnetlink.
+struct ByNetlink;
+
+impl Interfaces for ByNetlink {
+    fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
+        let rename = |netlink: &mut Netlink| {
+            let index = netlink.index(from)?;
+            netlink.rename(index, to)
+        };
+        interfaces::with(None, rename).doing(|| format!("rename the interface {from} to {to}"))
+    }
+
+    fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Failure> {
+        let set = |netlink: &mut Netlink| {
+            let index = netlink.index(interface)?;
+            netlink.set_mtu(index, mtu.into())
+        };
+        interfaces::with(None, set).doing(|| format!("set the MTU of {interface} to {mtu}"))
+    }
+}
+
+impl Host for Lab {
+    fn perform(&self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        match op {
+            Op::Run(job) => self.run(job, witness)?,
+            Op::Spawn(job) => self.spawn(job, witness)?,
+            Op::KillJob { job } => self.keeper.kill(job)?,
+            Op::CloneCreate { name, source } => self.clones.create(name, source)?,
+            Op::CloneDestroy { name, source } => self.clones.destroy(name, source)?,
+            Op::Mount(mount) => self.mount(mount)?,
+            Op::Unmount(mount) => mounts::unmount(mount)?,
+            Op::WriteFile { root, path, contents } => self.write_file(root, path, contents)?,
+            Op::JailCreate(jail) => return self.jail_create(jail),
+            Op::JailRemove { jail } => {
+                self.client.order(&Request::JailRemove { jail: jail.clone() })?;
+                self.forget(jail);
+            }
+            Op::JailTerm { jail, wait } => {
+                self.client.order(&Request::JailTerm { jail: jail.clone(), wait: *wait })?;
+            }
+            Op::JailKill { jail } => self.client.order(&Request::JailKill { jail: jail.clone() })?,
+            Op::DatasetJail { dataset, .. } => {
+                return Err(Failure::new(format!("cannot delegate {dataset}: the lab has no ZFS")));
+            }
+            // Nothing of the kind can be there: mounts of a jail's own processes end with its mount namespace.
+            Op::DatasetUnjail { .. } | Op::UnmountForeign { .. } | Op::UplinkDetach { .. } => {}
+            Op::BridgeCreate { bridge } => {
+                return self.graph.bridge_create(bridge).map(|id| Reply::Node { node: id.0 });
+            }
+            Op::BridgeDestroy { bridge } => self.graph.bridge_destroy(bridge)?,
+            Op::UplinkAttach { interface, .. } => {
+                return Err(Failure::new(format!("cannot bridge {interface}: the lab has no LAN"))
+                    .hint("leave `uplink` out in the lab; published ports and `nat` work without"));
+            }
+            Op::EifaceCreate { node, mac, mtu } => {
+                return self
+                    .graph
+                    .eiface_create(node, *mac, *mtu, &ByNetlink)
+                    .map(|id| Reply::Node { node: id.0 });
+            }
+            Op::EifaceDestroy { node } => self.graph.eiface_destroy(node)?,
+            Op::LinkConnect { node, bridge, link, guarded } => {
+                self.graph.link_connect(node, bridge, *link, *guarded)?;
+            }
+            Op::LinkDisconnect { node, bridge, link } => self.graph.link_disconnect(node, bridge, *link)?,
+            Op::LinkOpen { node, bridge, link, guard, mac } => {
+                self.graph.link_open(node, bridge, *link, guard.as_ref(), *mac)?;
+            }
+            Op::BridgeSeed { bridge, link, mac } => self.graph.seed(bridge, *link, *mac)?,
+            Op::IfMoveIn { interface, jail, inside } => {
+                let there = self.need_network(jail)?;
+                interfaces::move_in(interface, &there, inside)
+                    .doing(|| format!("move {interface} into {jail} as {inside}"))?;
+            }
+            Op::IfMoveHome { interface, jail, inside } => {
+                let there = self.network(jail)?;
+                interfaces::move_home(interface, there.as_ref(), inside, self.home.as_fd())
+                    .doing(|| format!("bring {interface} home from {jail}"))?;
+            }
+            Op::IfConfigure { interface, jail, addresses, routes, loopback } => {
+                let there = jail.as_deref().map(|jail| self.need_network(jail)).transpose()?;
+                interfaces::configure(interface, there.as_ref(), addresses, routes, *loopback).doing(
+                    || format!("configure {interface} of {}", jail.as_deref().unwrap_or("the host")),
+                )?;
+                if let Some(jail) = jail {
+                    self.remember(addresses.iter().map(IpNet::addr), jail);
+                }
+            }
+            Op::AliasAdd { interface, addresses } => {
+                return interfaces::add_aliases(interface, addresses)
+                    .doing(|| format!("add addresses to {interface}"))
+                    .map(|added| Reply::Aliases { added });
+            }
+            Op::AliasRemove { interface, addresses } => interfaces::remove_aliases(interface, addresses)
+                .doing(|| format!("remove addresses from {interface}"))?,
+            Op::AnchorLoad(policy) => self.anchor_load(policy)?,
+            Op::AnchorRemove { anchor } => self.anchor_remove(anchor)?,
+            Op::TableAdd { anchor, tables, addresses } => nft::table_add(anchor, tables, addresses)?,
+            Op::TableRemove { anchor, tables, addresses } => nft::table_remove(anchor, tables, addresses)?,
+            Op::Drain { addresses, wait, .. } => self.drain(addresses, *wait)?,
+            Op::KillStates { addresses, .. } => {
+                conntrack::kill(addresses)?;
+            }
+            Op::Listen { name, address, proto } => return self.listen(name, *address, *proto),
+            Op::Unlisten { name } => self.unlisten(name)?,
+            Op::Probe { probe, address, timeout } => self.probe(probe, *address, *timeout)?,
+        }
+        Ok(Reply::Done)
+    }
+
+    fn observe(&self) -> Result<Inventory, Failure> {
+        let what = || "look at what exists in the lab";
+        let jails = self.client.jails()?;
+        let mut seen = Inventory {
+            clones: self.clones.names().doing(what)?,
+            mounts: mounts::inventory(mountinfo::read().doing(what)?, &layout::roots(&self.state_dir)),
+            nodes: self.graph.nodes()?,
+            anchors: nft::inventory()?,
+            sockets: self.keeper.sockets()?.into_iter().collect(),
+            ..Inventory::default()
+        };
+        let (interfaces, aliases) = interfaces::of_host().doing(what)?;
+        seen.interfaces.extend(interfaces.into_iter().map(|name| (name, None)));
+        seen.aliases = aliases;
+        for job in self.keeper.jobs()? {
+            if job.alive || matches!(job.state, JobState::Running(_)) {
+                seen.jobs.insert(job.job);
+            }
+        }
+        for (name, jail) in jails {
+            // A jail that has gone meanwhile has no interfaces.
+            if jail.vnet
+                && let Some(there) = self.network(&name)?
+            {
+                for interface in interfaces::of_jail(&there).doing(what)? {
+                    seen.interfaces.insert(interface, Some(name.clone()));
+                }
+            }
+            seen.jails.insert(name, SeenJail { jid: jail.jid, path: jail.path, processes: jail.processes });
+        }
+        Ok(seen)
+    }
+
+    fn boot_id(&self) -> String {
+        self.boot.clone()
+    }
+
+    fn job(&self, id: &str) -> Result<JobState, Failure> {
+        self.keeper.state(id)
+    }
+
+    fn forget_job(&self, id: &str) -> Result<(), Failure> {
+        self.keeper.forget(id)
+    }
+
+    fn exits(&self) -> Receiver<Exit> {
+        // The keeper is in reach since we are here; if it has died since, no end of a job will come, which is what an ended
+        // channel says.
+        self.keeper.exits().unwrap_or_else(|_| std::sync::mpsc::channel().1)
+    }
+
+    fn frames(&self, bridge: &str, link: u32) -> Result<Box<dyn Frames>, Failure> {
+        let [control, data] = self.client.fetch(&Request::Netgraph)?;
+        graph::frames(FdTransport::new(control), FdData::new(data), bridge, link)
+    }
+
+    fn socket(&self, name: &str) -> Result<OwnedFd, Failure> {
+        self.keeper.get_socket(name)
+    }
+
+    fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure> {
+        self.keeper.exec(job, self.place(job)?, stdio, terminal).map(|_| ())
+    }
+}

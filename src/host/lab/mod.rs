@@ -1,0 +1,31 @@
+//! The lab: a Linux host that runs the same engine on namespaces, real processes, TAP devices and a userland netgraph.
+//!
+//! Three kinds of process. The [`kernel`] stands for the machine. The daemon moves itself into the lab's namespaces by
+//! [`enter`] and from then on mounts, configures and filters with ordinary system calls, as on a machine of its own. A
+//! [`jail_init`] is process 1 of each jail. See `docs/lab.md` for what the lab does not do.
+
+mod below;
+pub mod client;
+mod clones;
+pub mod enter;
+mod failure;
+mod holders;
+pub mod host;
+mod interfaces;
+pub mod jail_init;
+pub mod kernel;
+pub mod layout;
+mod mountinfo;
+mod mounts;
+pub mod netlink;
+mod params;
+mod probe;
+pub mod proto;
+mod remove;
+#[cfg(test)]
+mod scratch;
+mod sys;
+mod wire;
+
+pub use enter::{dispatch, enter, exec, shutdown, start};
+pub use host::{DNS, Lab};

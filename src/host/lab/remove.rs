@@ -1,0 +1,155 @@
+//! Removing a tree that hostile processes have written: no link is followed, no device crossed, no depth kills us.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+/// Directories open at a time. What lies deeper is first lifted to the top, so that neither the stack nor the descriptors of
+/// the process bound the depth.
+const DEPTH: usize = 64;
+
+/// Removes the directory `name` in `parent` with all that is in it. That it is not there is no error.
+///
+/// # Errors
+/// `EXDEV` if something of another file system is mounted in it; nothing of that is touched.
+pub fn tree(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let top = match open_dir(parent, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let device = fstat(&top)?.st_dev;
+    let mut lifted = 0_u64;
+    loop {
+        let before = lifted;
+        empty(&top, &top, device, 0, &mut lifted)?;
+        if lifted == before {
+            break;
+        }
+    }
+    drop(top);
+    unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(Into::into)
+}
+
+fn open_dir(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// Empties a directory.
+fn empty(top: &OwnedFd, dir: &OwnedFd, device: u64, depth: usize, lifted: &mut u64) -> io::Result<()> {
+    for (name, kind) in entries(dir)? {
+        // The type read from the directory is a hint only: unlinkat says EISDIR of what is a directory after all.
+        if kind != FileType::Directory {
+            match unlinkat(dir, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let child = match open_dir(dir, &name) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        if fstat(&child)?.st_dev != device {
+            return Err(io::Error::from_raw_os_error(libc::EXDEV));
+        }
+        if depth + 1 >= DEPTH {
+            drop(child);
+            lift(top, dir, &name, lifted)?;
+            continue;
+        }
+        empty(top, &child, device, depth + 1, lifted)?;
+        drop(child);
+        match unlinkat(dir, &name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Moves a directory to the top under a name that is free there.
+fn lift(top: &OwnedFd, dir: &OwnedFd, name: &CString, lifted: &mut u64) -> io::Result<()> {
+    loop {
+        *lifted += 1;
+        let mut new = OsString::from(".warren-lifted-");
+        new.push(lifted.to_string());
+        // RENAME_NOREPLACE, since an empty directory of that name would be replaced and a file refused.
+        match rustix::fs::renameat_with(dir, name.as_c_str(), top, &new, rustix::fs::RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            // A file system without the flag.
+            Err(Errno::INVAL) => match renameat(dir, name.as_c_str(), top, &new) {
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                other => return other.map_err(Into::into),
+            },
+            other => return other.map_err(Into::into),
+        }
+    }
+}
+
+/// The entries of a directory but `.` and `..`.
+fn entries(dir: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
+    let mut all = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        if !matches!(OsStr::from_bytes(entry.file_name().to_bytes()).as_bytes(), b"." | b"..") {
+            all.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::lab::scratch::Scratch;
+    use std::fs;
+
+    fn remove(dir: &Scratch, name: &str) -> io::Result<()> {
+        tree(&OwnedFd::from(fs::File::open(dir.path()).unwrap()), OsStr::new(name))
+    }
+
+    #[test]
+    fn links_are_removed_and_what_they_lead_to_stays() {
+        let dir = Scratch::new();
+        fs::create_dir_all(dir.path().join("keep/inner")).unwrap();
+        fs::write(dir.path().join("keep/file"), "x").unwrap();
+        fs::create_dir_all(dir.path().join("gone/a/b")).unwrap();
+        std::os::unix::fs::symlink("../../keep", dir.path().join("gone/a/link")).unwrap();
+        fs::write(dir.path().join("gone/a/b/file"), "x").unwrap();
+        remove(&dir, "gone").unwrap();
+        assert!(!dir.path().join("gone").exists());
+        assert!(dir.path().join("keep/inner").exists() && dir.path().join("keep/file").exists());
+        remove(&dir, "gone").unwrap();
+    }
+
+    #[test]
+    fn a_link_instead_of_the_tree_is_refused() {
+        let dir = Scratch::new();
+        fs::create_dir(dir.path().join("keep")).unwrap();
+        std::os::unix::fs::symlink("keep", dir.path().join("gone")).unwrap();
+        assert!(remove(&dir, "gone").is_err());
+        assert!(dir.path().join("keep").exists());
+    }
+
+    #[test]
+    fn a_very_deep_tree_is_removed() {
+        let dir = Scratch::new();
+        let mut at = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        for _ in 0..5000 {
+            rustix::fs::mkdirat(&at, "deep", Mode::from_raw_mode(0o755)).unwrap();
+            at = open_dir(&at, "deep").unwrap();
+        }
+        drop(at);
+        remove(&dir, "deep").unwrap();
+        assert!(!dir.path().join("deep").exists());
+    }
+}
