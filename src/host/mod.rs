@@ -14,10 +14,17 @@ use std::sync::mpsc::Receiver;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod failure;
+#[cfg(target_os = "freebsd")]
+pub mod freebsd;
 pub mod graph;
 #[cfg(target_os = "linux")]
 pub mod lab;
+mod listen;
+mod names;
 pub mod op;
+mod probe;
+mod remove;
 pub mod sim;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -37,8 +38,11 @@ impl Here {
 pub fn set_fib(fib: u32) -> Result<(), Failure> {
     #[cfg(target_os = "freebsd")]
     {
-        // SAFETY: takes a number, touches no memory.
-        let done = unsafe { libc::setfib(fib.try_into().unwrap_or(i32::MAX)) } == 0;
+        unsafe extern "C" {
+            fn setfib(fib: libc::c_int) -> libc::c_int;
+        }
+        // SAFETY: setfib(2) takes a number and touches no memory.
+        let done = unsafe { setfib(fib.try_into().unwrap_or(i32::MAX)) } == 0;
         if done { Ok(()) } else { Err(Failure::os(format!("setfib {fib}"), &io::Error::last_os_error())) }
     }
     #[cfg(target_os = "linux")]

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use warren_netgraph::data::FdData;
 use warren_netgraph::transport::fd::FdTransport;
 
@@ -24,6 +23,7 @@ use crate::config::spec::Probe;
 use crate::config::spec::Proto;
 use crate::firewall::{Policy, conntrack, nft, outside};
 use crate::host::graph::{self, Graph, Interfaces};
+use crate::host::listen::bind;
 use crate::host::{
     Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, NoWitness, Op, Reply, SeenJail,
     Witness,
@@ -35,8 +35,6 @@ use crate::keeper::{self, Place};
 const WAN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// What a list of some thousand nodes fits in.
 const RECEIVE_BUFFER: u32 = 1 << 20;
-/// The backlog of a listening socket.
-const BACKLOG: i32 = 1024;
 /// Where on the machine the lab's DNS is reached, unless said otherwise.
 pub const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
 
@@ -195,7 +193,7 @@ impl Lab {
             return Err(Failure::new("the lab has one routing table: exec.fib must be 0"));
         }
         let status = self.keeper.run(job, self.place(job)?, witness)?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", describe(job)))) }
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", job.describe()))) }
     }
 
     fn spawn(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
@@ -296,40 +294,6 @@ impl Lab {
 /// The owner of the relays of a listening socket; anchors, the other owners, start otherwise.
 fn dns_owner(name: &str) -> String {
     format!("listen {name}")
-}
-
-/// What a job is, for a message.
-fn describe(job: &Job) -> String {
-    use crate::config::spec::CommandLine;
-    let command = match &job.command {
-        CommandLine::Shell(text) => text.clone(),
-        CommandLine::Argv(words) => words.join(" "),
-    };
-    match &job.jail {
-        Some(jail) => format!("`{command}` in {jail}"),
-        None => format!("`{command}`"),
-    }
-}
-
-/// A listening socket. Those for IPv6 take no IPv4, as on FreeBSD.
-fn bind(address: SocketAddr, proto: Proto) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let kind = match proto {
-        Proto::Tcp => SocketType::STREAM,
-        Proto::Udp => SocketType::DGRAM,
-    };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    if proto == Proto::Tcp {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    if proto == Proto::Tcp {
-        rustix::net::listen(&socket, BACKLOG)?;
-    }
-    Ok(socket)
 }
 
 /// Interfaces by rtnetlink.
@@ -481,6 +445,11 @@ impl Host for Lab {
 
     fn job(&self, id: &str) -> Result<JobState, Failure> {
         self.keeper.state(id)
+    }
+
+    fn ended_jobs(&self) -> Result<Vec<String>, Failure> {
+        let jobs = self.keeper.jobs()?.into_iter();
+        Ok(jobs.filter(|job| matches!(job.state, JobState::Ended(_))).map(|job| job.job).collect())
     }
 
     fn forget_job(&self, id: &str) -> Result<(), Failure> {
