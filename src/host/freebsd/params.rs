@@ -58,8 +58,9 @@ fn kind(name: &str) -> Result<Option<Kind>, Failure> {
         sysctl::kind(&format!("security.jail.param.{name}")).doing(|| format!("look up the parameter {name}"))
     };
     match look(name)? {
-        // `host`, `ip4`: a node that is a parameter as well has an unnamed leaf (jailparam_type() in libjail).
-        Some(node) if node.ctltype == CTLTYPE_NODE => look(&format!("{name}.")),
+        // `host`, `allow.mount`: a node that is a parameter as well has a leaf with an empty name. The kernel takes one final dot
+        // off (name2oid()), so there have to be two.
+        Some(node) if node.ctltype == CTLTYPE_NODE => look(&format!("{name}..")),
         Some(kind) => Ok(Some(kind)),
         // `meta.KEY` and `env.KEY` of 15 are made by their use.
         None => match name.split_once('.') {
@@ -99,7 +100,7 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
                         message: format!("unknown parameter: {name}"),
                         errno: Some(libc::EINVAL),
                         hint: Some(
-                            "this kernel has none of that name; `sysctl -d security.jail.param` lists them"
+                            "`sysctl -N security.jail.param` lists those of this kernel; modules bring more: tmpfs brings allow.mount.tmpfs"
                                 .into(),
                         ),
                     });
