@@ -280,6 +280,8 @@ impl<T: Transport> Graph<T> {
             {
                 handle.node(bridge.id).rmhook(UPLINK)?;
             }
+            // A node that lost its last hook is made anew (ng_ether_disconnect()): it has another id, and the defaults.
+            let ether = self::ether(handle, interface)?;
             handle.ether(ether).set_promisc(before.promisc)?;
             handle.ether(ether).set_autosrc(before.autosrc)
         })

@@ -32,14 +32,14 @@ pub fn main() -> ExitCode {
     }
     let all: [(&str, fn(&Rig)); 9] = [
         ("two_jails_on_a_bridge_talk", two_jails_on_a_bridge_talk),
-        ("undoing_half_of_it_leaves_nothing", undoing_half_of_it_leaves_nothing),
-        ("mounts_follow_no_links", mounts_follow_no_links),
-        ("what_a_jail_mounts_itself_is_unmounted", what_a_jail_mounts_itself_is_unmounted),
-        ("child_jails_and_fork_bombs_die", child_jails_and_fork_bombs_die),
-        ("shared_addresses_are_aliases", shared_addresses_are_aliases),
         ("the_packet_filter_does_as_told", the_packet_filter_does_as_told),
         ("frames_arrive_at_a_hook", frames_arrive_at_a_hook),
         ("an_uplink_is_put_back", an_uplink_is_put_back),
+        ("shared_addresses_are_aliases", shared_addresses_are_aliases),
+        ("mounts_follow_no_links", mounts_follow_no_links),
+        ("what_a_jail_mounts_itself_is_unmounted", what_a_jail_mounts_itself_is_unmounted),
+        ("child_jails_and_stubborn_processes_die", child_jails_and_stubborn_processes_die),
+        ("undoing_half_of_it_leaves_nothing", undoing_half_of_it_leaves_nothing),
     ];
     let rig = Rig { host: FreeBsd::open(Path::new(STATE)).unwrap() };
     let again = FreeBsd::open(Path::new(STATE)).unwrap();
@@ -140,7 +140,8 @@ impl Rig {
 
     /// Runs a command in a jail to its end; whether it exited with 0.
     fn runs(&self, jail: Id, name: &str, command: &str) -> bool {
-        let job = job(name, Some(jail.jail()), command);
+        let path = "PATH=/sbin:/bin:/usr/sbin:/usr/bin";
+        let job = job(name, Some(jail.jail()), &format!("{path}; {command}"));
         let done = self.host.perform(&Op::Run(job), &NoWitness);
         let log = warren_log(name);
         println!("[{}] {command}: {done:?}{log}", jail.jail());
@@ -306,6 +307,7 @@ fn two_jails_on_a_bridge_talk(rig: &Rig) {
     );
     let (a, b) = (id(11), id(12));
     show(&format!("jexec {} ifconfig; jexec {0} netstat -rn; jexec {0} ls -la / /dev /etc", a.jail()));
+    show(&format!("jexec {} /sbin/ping6 -c 2 -X 5 fd77::c; jexec {0} ndp -an", a.jail()));
     for (n, command) in [
         "ping -c 2 -t 5 10.77.0.12",
         "ping -c 1 -t 5 10.77.0.1",
@@ -346,7 +348,10 @@ fn two_jails_on_a_bridge_talk(rig: &Rig) {
         // Twice: what is not there is no error.
         for _ in 0..2 {
             for op in rig.stop(n) {
+                let begin = Instant::now();
                 rig.perform(&op);
+                let text = format!("{op:?}");
+                println!("{:>6} us {}", begin.elapsed().as_micros(), text.split(['{', '(']).next().unwrap());
             }
         }
         println!("instance {n} down, twice, in {} ms", begin.elapsed().as_millis());
@@ -361,6 +366,7 @@ fn undoing_half_of_it_leaves_nothing(rig: &Rig) {
     let network = rig.all(rig.network(None));
     let count = rig.instance(13).len();
     for stop_after in 0..=count {
+        let begin = Instant::now();
         for op in rig.instance(13).into_iter().take(stop_after) {
             rig.perform(&op);
         }
@@ -369,6 +375,7 @@ fn undoing_half_of_it_leaves_nothing(rig: &Rig) {
         }
         assert_eq!(rig.host.observe().unwrap().jails.len(), 0, "after {stop_after}");
         assert!(rig.host.observe().unwrap().clones.is_empty(), "after {stop_after}");
+        println!("{stop_after} steps and back: {} ms", begin.elapsed().as_millis());
     }
     rig.undo(&network);
 }
@@ -439,24 +446,22 @@ fn what_a_jail_mounts_itself_is_unmounted(rig: &Rig) {
     rig.undo(&network);
 }
 
-fn child_jails_and_fork_bombs_die(rig: &Rig) {
+fn child_jails_and_stubborn_processes_die(rig: &Rig) {
     let network = rig.all(rig.network(None));
     rig.all(rig.instance(16));
     let jail = id(16).jail();
-    let made = "jail -c name=child persist path=/ children.max=2 && jail -c name=child.deep path=/ command=/bin/sleep 1000 & sleep 1; true";
-    rig.runs(id(16), "children", made);
-    rig.perform(&Op::Spawn(job(
-        "bomb",
-        Some(jail.clone()),
-        "trap '' TERM; f() { sleep 0.01; f & f & }; f & sleep 1; kill -9 $$",
-    )));
+    let made = "jail -c name=child persist path=/ children.max=2; jail -c name=child.deep path=/ persist";
+    assert!(rig.runs(id(16), "children", made));
+    let deaf =
+        "trap '' TERM; for i in 1 2 3 4 5 6 7 8 9; do /bin/sleep 1000 & done; while :; do /bin/sleep 1; done";
+    rig.perform(&Op::Spawn(job("deaf", Some(jail.clone()), deaf)));
     std::thread::sleep(Duration::from_millis(300));
     show("jls -n jid name; ps axo pid,jid,command | grep -c 'sleep\\|/bin/sh'");
     for op in rig.stop(16) {
         rig.perform(&op);
     }
-    rig.perform(&Op::KillJob { job: "bomb".into() });
-    rig.host.forget_job("bomb").unwrap();
+    rig.perform(&Op::KillJob { job: "deaf".into() });
+    rig.host.forget_job("deaf").unwrap();
     rig.undo(&network);
 }
 

@@ -176,7 +176,11 @@ pub fn inventory() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>
             let members = list(&["-a", &anchor, "-t", &table, "-T", "show"])?;
             tables.insert(table, members.iter().filter_map(|word| word.parse().ok()).collect());
         }
-        found.insert(anchor, tables);
+        // The kernel goes on listing an emptied anchor.
+        let holds = |what| Ok::<_, Failure>(!list(&["-a", &anchor, "-s", what])?.is_empty());
+        if !tables.is_empty() || holds("rules")? || holds("nat")? {
+            found.insert(anchor, tables);
+        }
     }
     Ok(found)
 }
