@@ -307,11 +307,11 @@ fn two_jails_on_a_bridge_talk(rig: &Rig) {
     );
     let (a, b) = (id(11), id(12));
     show(&format!("jexec {} ifconfig; jexec {0} netstat -rn; jexec {0} ls -la / /dev /etc", a.jail()));
-    show(&format!("jexec {} /sbin/ping6 -c 2 -X 5 fd77::c; jexec {0} ndp -an", a.jail()));
+    show(&format!("jexec {} /sbin/ping6 -c 2 -t 5 fd77::c; jexec {0} ndp -an", a.jail()));
     for (n, command) in [
         "ping -c 2 -t 5 10.77.0.12",
         "ping -c 1 -t 5 10.77.0.1",
-        "ping6 -c 2 -X 5 fd77::c",
+        "ping6 -c 2 -t 5 fd77::c",
         "ping -c 1 -t 5 127.0.0.1",
         "test $(hostname) = web-$(hostname | cut -d- -f2)",
         "touch /tmp/x /var/tmp/y /etc/z && ! touch /usr/nothing",
