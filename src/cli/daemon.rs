@@ -148,10 +148,9 @@ fn open_host(kind: HostKind, state_dir: &Path, dns: Option<DnsRelay>) -> Result<
             };
             Ok(lab::open(state_dir, dns)?)
         }
-        HostKind::Freebsd if cfg!(target_os = "freebsd") => {
-            Err(Fail::new("the FreeBSD host is not part of this version yet")
-                .hint("`--host sim` runs everywhere"))
-        }
+        #[cfg(target_os = "freebsd")]
+        HostKind::Freebsd => Ok(Arc::new(crate::host::freebsd::FreeBsd::open(state_dir)?)),
+        #[cfg(not(target_os = "freebsd"))]
         HostKind::Freebsd => Err(Fail::new("the host `freebsd` needs FreeBSD, and this is not FreeBSD")
             .hint("on Linux the same runs in the lab: --host lab")),
     }

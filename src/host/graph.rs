@@ -26,6 +26,18 @@ const FILTER_OUT: &str = "net";
 /// The largest frame: ng_eiface's largest MTU with its header.
 const LARGEST_FRAME: usize = 9018 + 18;
 
+/// The bridge's hook of a real interface. `uplink1` is taken, see [`Graph::bridge_create`].
+const UPLINK: &str = "uplink2";
+
+/// How a real interface is set up for netgraph: ng_ether(4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Uplink {
+    /// Whether its node made it promiscuous.
+    pub promisc: bool,
+    /// Whether frames sent by its node get its own source address.
+    pub autosrc: bool,
+}
+
 /// What is done to interfaces by the means of each system.
 pub trait Interfaces {
     /// Renames an interface of the host.
@@ -231,6 +243,50 @@ impl<T: Transport> Graph<T> {
         })
     }
 
+    /// What the interface of an eiface is called at present; `None` if there is no such node.
+    pub fn eiface_interface(&self, node: &str) -> Result<Option<String>, Failure> {
+        self.with(&format!("look at the interface {node}"), |handle| match find(handle, node)? {
+            Some(seen) if seen.node_type.as_bytes() == b"eiface" => absent(handle.eiface(seen.id).ifname()),
+            _ => Ok(None),
+        })
+    }
+
+    /// How a real interface is set up for netgraph.
+    pub fn uplink_state(&self, interface: &str) -> Result<Uplink, Failure> {
+        self.with(&format!("look at the interface {interface}"), |handle| {
+            let ether = ether(handle, interface)?;
+            Ok(Uplink { promisc: handle.ether(ether).promisc()?, autosrc: handle.ether(ether).autosrc()? })
+        })
+    }
+
+    /// Bridges a real interface: by its lower hook, promiscuous, with the senders' own addresses.
+    pub fn uplink_connect(&self, bridge: &str, interface: &str) -> Result<(), Failure> {
+        self.with(&format!("connect {interface} to the bridge {bridge}"), |handle| {
+            let ether = ether(handle, interface)?;
+            let to = find(handle, bridge)?.ok_or_else(|| gone(bridge, "connect"))?.id;
+            handle.ether(ether).set_promisc(true)?;
+            handle.ether(ether).set_autosrc(false)?;
+            handle.node(ether).connect(to, "lower", UPLINK)
+        })
+    }
+
+    /// Takes a real interface off its bridge and puts it back as it was. A hook that by now belongs to another node is left alone.
+    pub fn uplink_disconnect(&self, bridge: &str, interface: &str, before: Uplink) -> Result<(), Failure> {
+        self.with(&format!("disconnect {interface} from the bridge {bridge}"), |handle| {
+            let ether = ether(handle, interface)?;
+            if let Some(bridge) = find(handle, bridge)?
+                && let Some(peer) = absent(handle.node(bridge.id).peer(UPLINK))?
+                && peer.id == ether
+            {
+                handle.node(bridge.id).rmhook(UPLINK)?;
+            }
+            // A node that lost its last hook is made anew (ng_ether_disconnect()): it has another id, and the defaults.
+            let ether = self::ether(handle, interface)?;
+            handle.ether(ether).set_promisc(before.promisc)?;
+            handle.ether(ether).set_autosrc(before.autosrc)
+        })
+    }
+
     /// The named nodes that are ours, with their types. The nursery belongs to nobody and is not among them.
     pub fn nodes(&self) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let all = self.with("list the netgraph nodes", Handle::names)?;
@@ -292,6 +348,15 @@ impl<T: Transport, D: DataSocket> Frames for Hook<T, D> {
 /// The node of a name.
 fn find<T: Transport>(handle: &Handle<T>, name: &str) -> Result<Option<NodeInfo>, Error> {
     absent(handle.node(NodeRef::Name(name)).info())
+}
+
+/// The node of a real interface. Its name is the interface's, with `_` for `.` and `:` (ng_ether(4)).
+fn ether<T: Transport>(handle: &Handle<T>, interface: &str) -> Result<NodeId, Error> {
+    let name = interface.replace(['.', ':'], "_");
+    match find(handle, &name)? {
+        Some(node) if node.node_type.as_bytes() == b"ether" => Ok(node.id),
+        _ => Err(gone(&name, "find the ether node")),
+    }
 }
 
 /// What is not there is nothing.

@@ -16,10 +16,17 @@ use crate::config::spec::{Publish, TemplateSource};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod failure;
+#[cfg(target_os = "freebsd")]
+pub mod freebsd;
 pub mod graph;
 #[cfg(target_os = "linux")]
 pub mod lab;
+mod listen;
+mod names;
 pub mod op;
+mod probe;
+mod remove;
 pub mod sim;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};

@@ -337,6 +337,21 @@ pub struct Job {
     pub consolelog: Option<PathBuf>,
 }
 
+impl Job {
+    /// What it is, for a message: the command, and the jail.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let command = match &self.command {
+            CommandLine::Shell(text) => text.clone(),
+            CommandLine::Argv(words) => words.join(" "),
+        };
+        match &self.jail {
+            Some(jail) => format!("`{command}` in {jail}"),
+            None => format!("`{command}`"),
+        }
+    }
+}
+
 /// A mount below a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {

@@ -92,8 +92,11 @@ pub fn group_members(group: i32) -> io::Result<Vec<i32>> {
 }
 
 /// sysctl(3), `kern.proc.<what>.<number>`.
+///
+/// # Errors
+/// The kernel's list cannot be read.
 #[cfg(target_os = "freebsd")]
-fn processes(what: libc::c_int, number: i32) -> io::Result<Vec<libc::kinfo_proc>> {
+pub fn processes(what: libc::c_int, number: i32) -> io::Result<Vec<libc::kinfo_proc>> {
     const ONE: usize = size_of::<libc::kinfo_proc>();
     let name = [libc::CTL_KERN, libc::KERN_PROC, what, number];
     let mut room = 4;

@@ -1,12 +1,13 @@
 //! Finding and making files below a directory that others may write to, without following their links: openat2(2).
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+pub use crate::host::names::{components, split};
 
 /// No link is followed, no `..` leads out.
 const NO_LINKS: ResolveFlags =
@@ -81,28 +82,6 @@ pub fn write_file(root: BorrowedFd<'_>, path: &Path, contents: &[u8], make: bool
     write().inspect_err(|_| {
         let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
     })
-}
-
-/// The directory and the last name of a path.
-pub fn split(path: &Path) -> io::Result<(PathBuf, std::ffi::OsString)> {
-    let mut all = components(path)?;
-    let name = all.pop().ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
-    Ok((all.iter().collect(), name.to_owned()))
-}
-
-/// The names of a path as the instance sees it. `..` is not among them.
-pub fn components(path: &Path) -> io::Result<Vec<&OsStr>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(io::Error::from_raw_os_error(libc::EINVAL));
-            }
-        }
-    }
-    Ok(names)
 }
 
 /// The path without its leading slash, `.` if nothing is left.

@@ -8,7 +8,6 @@ mod below;
 pub mod client;
 mod clones;
 pub mod enter;
-mod failure;
 mod holders;
 pub mod host;
 mod interfaces;
@@ -20,13 +19,13 @@ mod mountinfo;
 mod mounts;
 pub mod netlink;
 mod params;
-mod probe;
 pub mod proto;
-mod remove;
 #[cfg(test)]
-mod scratch;
+pub(in crate::host) mod scratch;
 mod sys;
 mod wire;
+
+use super::{failure, probe, remove};
 
 pub use enter::{dispatch, enter, exec, shutdown, start};
 pub use host::{DNS, Lab};

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// Directories open at a time. What lies deeper is first lifted to the top, so that neither the stack nor the descriptors of
@@ -50,7 +50,9 @@ fn empty(top: &OwnedFd, dir: &OwnedFd, device: u64, depth: usize, lifted: &mut u
         if kind != FileType::Directory {
             match unlinkat(dir, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => continue,
+                // EPERM: unlink(2) of a directory on FreeBSD.
                 Err(Errno::ISDIR) => {}
+                Err(Errno::PERM) if is_dir(dir, &name)? => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -76,6 +78,12 @@ fn empty(top: &OwnedFd, dir: &OwnedFd, device: u64, depth: usize, lifted: &mut u
     Ok(())
 }
 
+/// Whether an entry is a directory after all.
+fn is_dir(dir: &OwnedFd, name: &CString) -> io::Result<bool> {
+    let stat = statat(dir, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
 /// Moves a directory to the top under a name that is free there.
 fn lift(top: &OwnedFd, dir: &OwnedFd, name: &CString, lifted: &mut u64) -> io::Result<()> {
     loop {
@@ -83,9 +91,15 @@ fn lift(top: &OwnedFd, dir: &OwnedFd, name: &CString, lifted: &mut u64) -> io::R
         let mut new = OsString::from(".warren-lifted-");
         new.push(lifted.to_string());
         // RENAME_NOREPLACE, since an empty directory of that name would be replaced and a file refused.
-        match rustix::fs::renameat_with(dir, name.as_c_str(), top, &new, rustix::fs::RenameFlags::NOREPLACE) {
+        #[cfg(target_os = "linux")]
+        let renamed =
+            rustix::fs::renameat_with(dir, name.as_c_str(), top, &new, rustix::fs::RenameFlags::NOREPLACE);
+        // FreeBSD has no such flag.
+        #[cfg(target_os = "freebsd")]
+        let renamed = Err(Errno::INVAL);
+        match renamed {
             Err(Errno::EXIST) => {}
-            // A file system without the flag.
+            // A system or a file system without the flag.
             Err(Errno::INVAL) => match renameat(dir, name.as_c_str(), top, &new) {
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
                 other => return other.map_err(Into::into),
@@ -107,7 +121,7 @@ fn entries(dir: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
     Ok(all)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use crate::host::lab::scratch::Scratch;

@@ -1,0 +1,115 @@
+//! The kernel's table of mounts: getfsstat(2), and unmounting by its entries.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// sys/mount.h; what libc has of it is typed by release.
+const MNT_BYFSID: c_int = 0x0800_0000;
+const MNT_FORCE: c_int = 0x0008_0000;
+/// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, two seconds in all.
+const TRIES: u32 = 11;
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where: the resolved path, as the kernel keeps it.
+    pub point: PathBuf,
+    /// What.
+    pub source: String,
+    /// Its type.
+    pub fstype: String,
+    /// Its number.
+    fsid: [i32; 2],
+}
+
+fn text(field: &[c_char]) -> &CStr {
+    let bytes = field.iter().map(|c| c.cast_unsigned());
+    if bytes.clone().any(|byte| byte == 0) {
+        // SAFETY: there is a NUL within the field.
+        unsafe { CStr::from_ptr(field.as_ptr()) }
+    } else {
+        c""
+    }
+}
+
+/// All mounts, in the order they were made.
+pub fn table() -> io::Result<Vec<Mounted>> {
+    const ONE: usize = size_of::<libc::statfs>();
+    let mut room = 64;
+    loop {
+        let mut list: Vec<libc::statfs> = Vec::with_capacity(room);
+        let bytes = libc::c_long::try_from(room * ONE).unwrap_or(libc::c_long::MAX);
+        // SAFETY: the kernel writes at most as many bytes as the vector has room for.
+        let count = unsafe { libc::getfsstat(list.as_mut_ptr(), bytes, libc::MNT_NOWAIT) };
+        let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
+        if count >= room && room < 1 << 20 {
+            room *= 4;
+            continue;
+        }
+        // SAFETY: so many have been written; they are plain data.
+        unsafe { list.set_len(count.min(room)) };
+        return Ok((list.iter())
+            .map(|it| Mounted {
+                point: PathBuf::from(OsStr::from_bytes(text(&it.f_mntonname).to_bytes())),
+                source: text(&it.f_mntfromname).to_string_lossy().into_owned(),
+                fstype: text(&it.f_fstypename).to_string_lossy().into_owned(),
+                // SAFETY: fsid_t is two 32-bit numbers, which libc keeps to itself.
+                fsid: unsafe { std::mem::transmute_copy(&it.f_fsid) },
+            })
+            .collect());
+    }
+}
+
+/// The topmost mount at a path.
+pub fn at(point: &Path) -> io::Result<Option<Mounted>> {
+    Ok(table()?.into_iter().rfind(|mount| mount.point == point))
+}
+
+/// The mounts at or below a path, the last made last.
+pub fn below(path: &Path) -> io::Result<Vec<Mounted>> {
+    let mut all = table()?;
+    all.retain(|mount| mount.point.starts_with(path));
+    Ok(all)
+}
+
+impl Mounted {
+    /// Unmounts this very mount, whatever is at its path by now. A busy one is tried again for two seconds, then forced if that
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// `EBUSY`. That it is gone is no error.
+    pub fn unmount(&self, harmless: bool) -> io::Result<()> {
+        let [first, second] = self.fsid;
+        let id = CString::new(format!("FSID:{first}:{second}"))?;
+        let unmount = |flags: c_int| {
+            // SAFETY: the text ends with a NUL and lives through the call.
+            match unsafe { libc::unmount(id.as_ptr(), MNT_BYFSID | flags) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        let mut pause = Duration::from_millis(1);
+        for left in (0..TRIES).rev() {
+            match unmount(0) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && left > 0 => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && harmless => {
+                    return unmount(MNT_FORCE);
+                }
+                // unmount(2) with MNT_BYFSID says ENOENT for a number that is not there.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
+                    let gone = !table()?.iter().any(|mount| mount.fsid == self.fsid);
+                    return if gone { Ok(()) } else { Err(error) };
+                }
+                other => return other,
+            }
+        }
+        Ok(())
+    }
+}

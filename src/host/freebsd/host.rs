@@ -1,0 +1,413 @@
+//! FreeBSD as a [`Host`](crate::host::Host): each operation by its means.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use warren_netgraph::transport::freebsd::{self as sockets, KernelTransport};
+
+use super::clones::Clones;
+use super::interfaces::{self, ByIoctl};
+use super::stack::Stack;
+use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
+use crate::config::spec::Probe;
+use crate::host::failure::Context;
+use crate::host::graph::{self, Graph};
+use crate::host::listen::bind;
+use crate::host::{
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, NoWitness, Op, Reply, SeenJail, Witness,
+    probe,
+};
+use crate::ids::Id;
+use crate::keeper::{self, Place};
+
+/// Node types that are used. Loaded before the first node is made: on 13.2 two threads that make the first node of a type at
+/// once race for its module (facts A.2).
+const NODE_TYPES: [&str; 5] = ["bridge", "bpf", "eiface", "ether", "hub"];
+/// How long a removed jail is waited for where nothing depends on its end but tidiness.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// This machine.
+pub struct FreeBsd {
+    state_dir: PathBuf,
+    boot: String,
+    clones: Clones,
+    /// Which jail has which address, as far as this process has seen.
+    addresses: Mutex<HashMap<IpAddr, String>>,
+    graph: Graph<KernelTransport>,
+    keeper: keeper::Client,
+}
+
+impl FreeBsd {
+    /// Works on this machine and keeps its own things below `state_dir`. Starts a keeper if none runs: this program is executed
+    /// again, with `keeper --state-dir DIR`.
+    ///
+    /// # Errors
+    /// The directory cannot be used, netgraph cannot be loaded, or the keeper does not start.
+    pub fn open(state_dir: &Path) -> Result<Self, Failure> {
+        let what = || format!("use the state directory {}", state_dir.display());
+        fs::create_dir_all(layout::roots(state_dir)).doing(what)?;
+        let state_dir = state_dir.canonicalize().doing(what)?;
+        sockets::load_types(&["socket"])
+            .and_then(|()| sockets::load_types(&NODE_TYPES))
+            .doing(|| "load netgraph")
+            .map_err(|failure| {
+                failure.hint("Warren needs root, and a kernel with the netgraph modules of GENERIC")
+            })?;
+        let open = || {
+            let (control, _, _) = sockets::open().doing(|| "open a netgraph socket")?;
+            Ok(control)
+        };
+        Ok(Self {
+            boot: boot::id()?,
+            clones: Clones { state_dir: state_dir.clone() },
+            addresses: Mutex::default(),
+            graph: Graph::new(open),
+            keeper: keeper::Client::start_or_connect(&state_dir)?,
+            state_dir,
+        })
+    }
+
+    /// The root that a clone of this name has.
+    #[must_use]
+    pub fn root(&self, name: &str) -> PathBuf {
+        layout::roots(&self.state_dir).join(name)
+    }
+
+    fn jail_create(&self, jail: &Jail) -> Result<Reply, Failure> {
+        // What is mounted by now is Warren's or the machine's; what comes later is the jail's.
+        let root = fs::canonicalize(&jail.path).doing(|| format!("the root {}", jail.path.display()))?;
+        let before: Vec<PathBuf> = (fsstat::below(&root).doing(|| "list the mounts")?.into_iter())
+            .map(|mount| mount.point)
+            .collect();
+        let file = layout::mounts(&self.state_dir, &jail.name);
+        let what = || format!("write {}", file.display());
+        let text =
+            serde_json::to_vec(&before).map_err(|error| Failure::new(format!("{}: {error}", what())))?;
+        fs::create_dir_all(file.parent().unwrap_or(&self.state_dir)).doing(what)?;
+        fs::write(&file, text).doing(what)?;
+        let jid = jails::create(jail)?;
+        self.remember(jail.addresses.iter().copied(), &jail.name);
+        Ok(Reply::Jail { jid })
+    }
+
+    fn jail_remove(&self, jail: &str) -> Result<(), Failure> {
+        jails::remove(jail, MOMENT)?;
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| owner != jail);
+        match fs::remove_file(layout::mounts(&self.state_dir, jail)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("forget the mounts of {jail}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unmount_foreign(&self, jail: &str, root: &Path) -> Result<(), Failure> {
+        let file = layout::mounts(&self.state_dir, jail);
+        let before = match fs::read(&file) {
+            // It was never created, so nothing in it has mounted anything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.doing(|| format!("read {}", file.display()))?,
+        };
+        let before: Vec<PathBuf> = serde_json::from_slice(&before)
+            .map_err(|error| Failure::new(format!("read {}: {error}", file.display())))?;
+        mounts::unmount_foreign(root, &before)
+    }
+
+    fn write_file(&self, root: &Path, path: &Path, contents: &str) -> Result<(), Failure> {
+        let what = || format!("write {} in {}", path.display(), root.display());
+        let dir = below::open_root(root).doing(what)?;
+        below::write_file(dir.as_fd(), path, contents.as_bytes(), self.clones.is_clone(root)).doing(what)
+    }
+
+    /// Shuts an eiface down; never while the jail that has its interface is dying, which panics the kernel (PR 292993, seen on 13.2).
+    fn eiface_destroy(&self, node: &str) -> Result<(), Failure> {
+        let what = || format!("shut the interface {node} down");
+        // `w<id>`, with a letter more for further links; a gateway is in no jail.
+        let jail = node.get(..9).and_then(Id::of_node).map(|id| id.jail());
+        if let Some(jail) = jail
+            && !jails::gone(&jail, PATIENCE)?
+        {
+            return Err(Failure::new(format!("{}: its jail {jail} is still dying", what()))
+                .hint("shutting it down now would panic the kernel; `jls -d` shows when the jail is gone"));
+        }
+        if let Some(interface) = self.graph.eiface_interface(node)?
+            && !Stack::host().and_then(|host| host.has(&interface)).doing(what)?
+        {
+            return Err(Failure::new(format!("{}: {interface} is not home but in a jail", what())));
+        }
+        self.graph.eiface_destroy(node)
+    }
+}
+
+/// Jobs, and what is asked of instances.
+impl FreeBsd {
+    /// Where a job runs.
+    fn place(job: &Job) -> Result<Place, Failure> {
+        match &job.jail {
+            None => Ok(Place::Host { cwd: None }),
+            Some(jail) => Ok(Place::Jail(jails::need(jail)?.jid)),
+        }
+    }
+
+    fn run(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
+        let status = self.keeper.run(job, Self::place(job)?, witness)?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", job.describe()))) }
+    }
+
+    /// Asks an instance for its health.
+    fn probe(&self, what: &Probe, address: IpAddr, timeout: Duration) -> Result<(), Failure> {
+        match what {
+            Probe::Tcp { port } => probe::tcp(address, *port, timeout),
+            Probe::Http { port, path } => probe::http(address, *port, path, timeout),
+            Probe::Command { command } => {
+                let jail = self.jail_of(address)?;
+                // Its id is not needed again, but the keeper wants each to be new.
+                let mut random = [0; 16];
+                getrandom::fill(&mut random)
+                    .map_err(|error| Failure::new(format!("draw a job id: {error}")))?;
+                let mut id = "probe-".to_owned();
+                for byte in random {
+                    let _ = write!(id, "{byte:02x}");
+                }
+                let job = Job {
+                    id,
+                    log: Id::of_jail(&jail).map_or_else(|| jail.clone(), |id| id.to_string()),
+                    jail: Some(jail),
+                    command: command.clone(),
+                    env: BTreeMap::new(),
+                    clean_env: true,
+                    user: None,
+                    system_jail_user: false,
+                    fib: None,
+                    timeout: Some(timeout),
+                    consolelog: None,
+                };
+                let done = self.run(&job, &NoWitness);
+                self.keeper.forget(&job.id)?;
+                done
+            }
+        }
+    }
+
+    /// The jail that has an address. Remembered from when it was set; after a restart of the daemon, or with DHCP, looked for.
+    fn jail_of(&self, address: IpAddr) -> Result<String, Failure> {
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        if let Some(jail) = known {
+            return Ok(jail);
+        }
+        for jail in our_jails()? {
+            let has = if jail.vnet {
+                let there = Stack::of_jail(jail.jid).and_then(|there| there.interfaces());
+                let there = there.doing(|| format!("look for addresses in {}", jail.name))?;
+                there.iter().any(|(_, addresses)| addresses.contains(&address))
+            } else {
+                jails::addresses(jail.jid)?.contains(&address)
+            };
+            if has {
+                self.remember([address], &jail.name);
+                return Ok(jail.name);
+            }
+        }
+        Err(Failure::new(format!("no jail has the address {address}")))
+    }
+
+    fn remember(&self, addresses: impl IntoIterator<Item = IpAddr>, jail: &str) {
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(addresses.into_iter().map(|address| (address, jail.to_owned())));
+    }
+}
+
+/// The living jails that are ours; those they made themselves are not among them.
+fn our_jails() -> Result<Vec<jails::Seen>, Failure> {
+    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && Id::of_jail(&jail.name).is_some()).collect())
+}
+
+impl Host for FreeBsd {
+    fn perform(&self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        match op {
+            Op::Run(job) => self.run(job, witness)?,
+            Op::Spawn(job) => drop(self.keeper.spawn(job, Self::place(job)?, witness)?),
+            Op::KillJob { job } => self.keeper.kill(job)?,
+            Op::CloneCreate { name, source } => self.clones.create(name, source)?,
+            Op::CloneDestroy { name, source } => self.clones.destroy(name, source)?,
+            Op::Mount(mount) => mounts::mount(mount, self.clones.is_clone(&mount.root))?,
+            Op::Unmount(mount) => mounts::unmount(mount)?,
+            Op::WriteFile { root, path, contents } => self.write_file(root, path, contents)?,
+            Op::JailCreate(jail) => return self.jail_create(jail),
+            Op::JailRemove { jail } => self.jail_remove(jail)?,
+            Op::JailTerm { jail, wait } => processes::terminate(jail, *wait)?,
+            Op::JailKill { jail } => processes::kill_every(jail)?,
+            Op::JailCount { jail } => {
+                return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
+            }
+            Op::DatasetJail { jail, dataset } => {
+                if let Err(failure) = zfs::jail(jails::need(jail)?.jid, dataset) {
+                    return Ok(Reply::Remark { text: failure.to_string() });
+                }
+            }
+            Op::DatasetUnjail { jail, dataset } => {
+                if let Some(jail) = jails::alive(jail)?
+                    && let Err(failure) = zfs::unjail(jail.jid, dataset)
+                {
+                    return Ok(Reply::Remark { text: failure.to_string() });
+                }
+            }
+            Op::UnmountForeign { jail, root, .. } => self.unmount_foreign(jail, root)?,
+            Op::BridgeCreate { bridge } => {
+                return self.graph.bridge_create(bridge).map(|id| Reply::Node { node: id.0 });
+            }
+            Op::BridgeDestroy { bridge } => self.graph.bridge_destroy(bridge)?,
+            Op::UplinkAttach { bridge, interface } => {
+                uplink::attach(&self.graph, &self.state_dir, bridge, interface)?;
+            }
+            Op::UplinkDetach { bridge, interface } => {
+                uplink::detach(&self.graph, &self.state_dir, bridge, interface)?;
+            }
+            Op::EifaceCreate { node, mac, mtu } => {
+                return self
+                    .graph
+                    .eiface_create(node, *mac, *mtu, &ByIoctl)
+                    .map(|id| Reply::Node { node: id.0 });
+            }
+            Op::EifaceDestroy { node } => self.eiface_destroy(node)?,
+            Op::LinkConnect { node, bridge, link, guarded } => {
+                self.graph.link_connect(node, bridge, *link, *guarded)?;
+            }
+            Op::LinkDisconnect { node, bridge, link } => self.graph.link_disconnect(node, bridge, *link)?,
+            Op::LinkOpen { node, bridge, link, guard, mac } => {
+                self.graph.link_open(node, bridge, *link, guard.as_ref(), *mac)?;
+            }
+            Op::BridgeSeed { bridge, link, mac } => self.graph.seed(bridge, *link, *mac)?,
+            Op::IfMoveIn { interface, jail, inside } => interfaces::move_in(interface, jail, inside)?,
+            Op::IfMoveHome { interface, jail, inside } => {
+                interfaces::move_home(interface, jail, inside, || self.graph.eiface_interface(interface))?;
+            }
+            Op::IfConfigure { interface, jail, addresses, routes, loopback } => {
+                interfaces::configure(interface, jail.as_deref(), addresses, routes, *loopback)?;
+                if let Some(jail) = jail {
+                    self.remember(addresses.iter().map(ipnet::IpNet::addr), jail);
+                }
+            }
+            Op::AliasAdd { interface, addresses } => {
+                return interfaces::add_aliases(interface, addresses)
+                    .doing(|| format!("add addresses to {interface}"))
+                    .map(|added| Reply::Aliases { added });
+            }
+            Op::AliasRemove { interface, addresses } => interfaces::remove_aliases(interface, addresses)
+                .doing(|| format!("remove addresses from {interface}"))?,
+            Op::AnchorLoad(policy) => pf::load(policy)?,
+            Op::AnchorRemove { anchor } => pf::remove(anchor)?,
+            Op::TableAdd { anchor, tables, addresses } => pf::table("add", anchor, tables, addresses)?,
+            Op::TableRemove { anchor, tables, addresses } => pf::table("delete", anchor, tables, addresses)?,
+            Op::Drain { addresses, wait, .. } => pf::drain(addresses, *wait)?,
+            Op::KillStates { addresses, .. } => return pf::kill_states(addresses),
+            Op::Listen { name, address, proto } => {
+                let socket = bind(*address, *proto).map_err(|error| {
+                    Failure::os(format!("listen on {} {address}", proto.as_str()), &error)
+                })?;
+                self.keeper.put_socket(name, socket)?;
+            }
+            Op::Unlisten { name } => self.keeper.drop_socket(name)?,
+            Op::Probe { probe, address, timeout } => self.probe(probe, *address, *timeout)?,
+        }
+        Ok(Reply::Done)
+    }
+
+    fn observe(&self) -> Result<Inventory, Failure> {
+        let what = || "look at what exists";
+        let mut seen = Inventory {
+            clones: self.clones.names().doing(what)?,
+            mounts: self.clones.mounts().doing(what)?,
+            nodes: self.graph.nodes()?,
+            anchors: pf::inventory()?,
+            sockets: self.keeper.sockets()?.into_iter().collect(),
+            ..Inventory::default()
+        };
+        let (interfaces, aliases) = interfaces::of_host()?;
+        seen.interfaces.extend(interfaces.into_iter().map(|name| (name, None)));
+        seen.aliases = aliases;
+        for job in self.keeper.jobs()? {
+            if job.alive || matches!(job.state, JobState::Running(_)) {
+                seen.jobs.insert(job.job);
+            }
+        }
+        let counts = processes::counts()?;
+        for jail in our_jails()? {
+            if jail.vnet {
+                match interfaces::of_jail(jail.jid) {
+                    Ok(names) => {
+                        seen.interfaces.extend(names.into_iter().map(|name| (name, Some(jail.name.clone()))));
+                    }
+                    // It has gone meanwhile.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => continue,
+                    Err(error) => {
+                        return Err(error).doing(|| format!("list the interfaces of {}", jail.name));
+                    }
+                }
+            }
+            let processes = counts.get(&jail.jid).copied().unwrap_or_default();
+            seen.jails.insert(jail.name, SeenJail { jid: jail.jid, path: jail.path, processes });
+        }
+        Ok(seen)
+    }
+
+    fn check(&self, wanted: &Wanted) -> Result<(), Failure> {
+        match wanted {
+            Wanted::Template(TemplateSource::Zfs { snapshot }) => zfs::check(snapshot),
+            Wanted::Template(source) => crate::host::check_directory(source),
+            Wanted::Port(publish) => {
+                // A program that listens there would be hidden behind the rule.
+                let any = std::net::Ipv4Addr::UNSPECIFIED.into();
+                let address = SocketAddr::new(publish.address.unwrap_or(any), publish.port);
+                bind(address, publish.proto).map(drop).map_err(|error| {
+                    Failure::os(format!("port {}/{} of the host", publish.port, publish.proto.as_str()), &error)
+                        .hint("another program has the port: stop it, or publish another one")
+                })
+            }
+        }
+    }
+
+    fn boot_id(&self) -> String {
+        self.boot.clone()
+    }
+
+    fn job(&self, id: &str) -> Result<JobState, Failure> {
+        self.keeper.state(id)
+    }
+
+    fn ended_jobs(&self) -> Result<Vec<String>, Failure> {
+        let jobs = self.keeper.jobs()?.into_iter();
+        Ok(jobs.filter(|job| matches!(job.state, JobState::Ended(_))).map(|job| job.job).collect())
+    }
+
+    fn forget_job(&self, id: &str) -> Result<(), Failure> {
+        self.keeper.forget(id)
+    }
+
+    fn exits(&self) -> Receiver<Exit> {
+        // The keeper is in reach since we are here; if it has died since, no end of a job will come, which is what an ended
+        // channel says.
+        self.keeper.exits().unwrap_or_else(|_| std::sync::mpsc::channel().1)
+    }
+
+    fn frames(&self, bridge: &str, link: u32) -> Result<Box<dyn Frames>, Failure> {
+        let (control, data, _) = sockets::open().doing(|| "open a netgraph socket")?;
+        graph::frames(control, data, bridge, link)
+    }
+
+    fn socket(&self, name: &str) -> Result<OwnedFd, Failure> {
+        self.keeper.get_socket(name)
+    }
+
+    fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure> {
+        self.keeper.exec(job, Self::place(job)?, stdio, terminal).map(|_| ())
+    }
+}

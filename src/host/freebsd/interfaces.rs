@@ -1,0 +1,194 @@
+//! Interfaces moving into jails and back, and their addresses: [`Op::IfMoveIn`](crate::host::Op) and its kin.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::jails;
+use super::stack::Stack;
+use crate::host::Failure;
+use crate::host::failure::Context;
+use crate::host::graph::Interfaces;
+use crate::ids::Id;
+
+/// Interfaces by ioctl.
+pub struct ByIoctl;
+
+impl Interfaces for ByIoctl {
+    fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
+        let rename = || Stack::host()?.rename(from, to);
+        rename().doing(|| format!("rename the interface {from} to {to}"))
+    }
+
+    fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Failure> {
+        let set = || Stack::host()?.set_mtu(interface, mtu);
+        set().doing(|| format!("set the MTU of {interface} to {mtu}"))
+    }
+}
+
+/// Moves an interface into a jail. If it is there under its new name already, that is success: a repetition.
+pub fn move_in(interface: &str, jail: &str, inside: &str) -> Result<(), Failure> {
+    let what = || format!("move {interface} into {jail} as {inside}");
+    let jid = jails::need(jail)?.jid;
+    let host = Stack::host().doing(what)?;
+    if host.has(interface).doing(what)? {
+        // So that it is known in the jail whose it is, and what its name is at home.
+        host.describe(interface, interface).doing(what)?;
+        host.lend(interface, jid).doing(what)?;
+    }
+    let there = Stack::of_jail(jid).doing(what)?;
+    match there.has(inside).doing(what)? {
+        // An interface of the jail's own might bear the name.
+        true if there.description(inside).doing(what)? == interface => Ok(()),
+        _ => there.rename(interface, inside).doing(what),
+    }
+}
+
+/// Brings an interface home under its own name. Nothing to do if it is home, or gone.
+///
+/// It gets its name back inside, so that two that come home at once do not meet there under one name.
+pub fn move_home(
+    interface: &str,
+    jail: &str,
+    inside: &str,
+    now_called: impl FnOnce() -> Result<Option<String>, Failure>,
+) -> Result<(), Failure> {
+    let what = || format!("bring {interface} home from {jail}");
+    let host = Stack::host().doing(what)?;
+    if host.has(interface).doing(what)? {
+        return Ok(());
+    }
+    let Some(jail) = jails::alive(jail)? else {
+        // With a jail its interfaces go home, but when is up to whatever keeps it dying; and under the name they had inside.
+        if !jails::gone(jail, super::PATIENCE)? {
+            return Err(Failure::new(format!("{}: the jail is dying and still holds it", what()))
+                .hint("`jls -d` lists dying jails; sockets in TIME_WAIT keep one for a minute"));
+        }
+        return match now_called()? {
+            Some(name) if name != interface && host.has(&name).doing(what)? => {
+                host.rename(&name, interface).doing(what)
+            }
+            _ => Ok(()),
+        };
+    };
+    let there = Stack::of_jail(jail.jid).doing(what)?;
+    let named_inside = there.has(inside).doing(what)? && there.description(inside).doing(what)? == interface;
+    if named_inside {
+        there.rename(inside, interface).doing(what)?;
+    } else if !there.has(interface).doing(what)? {
+        return Ok(());
+    }
+    drop(there);
+    host.reclaim(interface, jail.jid).doing(what)
+}
+
+/// Sets addresses and default routes, and brings the interface up.
+pub fn configure(
+    interface: &str,
+    jail: Option<&str>,
+    addresses: &[IpNet],
+    routes: &[IpAddr],
+    loopback: bool,
+) -> Result<(), Failure> {
+    let what = || format!("configure {interface} of {}", jail.unwrap_or("the host"));
+    let stack = match jail {
+        Some(jail) => Stack::of_jail(jails::need(jail)?.jid),
+        None => Stack::host(),
+    }
+    .doing(what)?;
+    if loopback {
+        stack.up("lo0").doing(what)?;
+        for address in ["127.0.0.1/8", "::1/128"] {
+            let address: IpNet = address.parse().map_err(|_| Failure::new("a loopback address is none"))?;
+            match stack.add("lo0", address) {
+                // lo0 has ::1 as soon as it is up.
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                other => other.doing(|| format!("{}: {address} on lo0", what()))?,
+            }
+        }
+    }
+    // Up first: a route needs its interface so.
+    stack.up(interface).doing(what)?;
+    for address in addresses {
+        stack.add(interface, *address).doing(|| format!("{}: address {address}", what()))?;
+    }
+    for gateway in routes {
+        stack.default_route(*gateway).doing(|| format!("{}: default route by {gateway}", what()))?;
+    }
+    Ok(())
+}
+
+/// Adds addresses to an interface of the host; gives those that were not there before.
+pub fn add_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<Vec<IpNet>> {
+    let host = Stack::host()?;
+    let there: BTreeSet<IpAddr> = (host.interfaces()?.into_iter())
+        .filter(|(name, _)| name == interface)
+        .flat_map(|(_, addresses)| addresses)
+        .collect();
+    let mut added = Vec::new();
+    for address in addresses.iter().filter(|address| !there.contains(&address.addr())) {
+        if let Err(error) = host.add(interface, *address) {
+            // All or nothing: the caller does not learn which of them were new.
+            for address in added {
+                let _: io::Result<()> = host.remove(interface, IpNet::addr(&address));
+            }
+            return Err(error);
+        }
+        added.push(*address);
+    }
+    Ok(added)
+}
+
+/// Removes addresses. Neither they nor the interface need be there.
+pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
+    let host = Stack::host()?;
+    addresses.iter().try_for_each(|address| host.remove(interface, address.addr()))
+}
+
+/// Addresses with the interface they are on.
+pub type Aliases = BTreeSet<(String, IpNet)>;
+
+/// Our interfaces at home by name, and the addresses added to them for shared-IP jails: those with a prefix of their own length.
+pub fn of_host() -> Result<(Vec<String>, Aliases), Failure> {
+    let names = Stack::host().and_then(|host| host.interfaces()).doing(|| "list the interfaces")?;
+    let names: Vec<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_ours(name)).collect();
+    let all = nix::ifaddrs::getifaddrs()
+        .map_err(|errno| Failure::os("list the addresses of the host", &errno.into()))?;
+    let mut aliases = BTreeSet::new();
+    for entry in all.filter(|entry| names.contains(&entry.interface_name)) {
+        let ip = |it: &nix::sys::socket::SockaddrStorage| {
+            let v4 = it.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+            v4.or_else(|| it.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+        };
+        let Some(address) = entry.address.as_ref().and_then(ip) else { continue };
+        let single = match entry.netmask.as_ref().and_then(ip) {
+            Some(IpAddr::V4(mask)) => mask.to_bits() == u32::MAX,
+            Some(IpAddr::V6(mask)) => mask.to_bits() == u128::MAX,
+            None => false,
+        };
+        if single {
+            aliases.insert((entry.interface_name, address.into()));
+        }
+    }
+    Ok((names, aliases))
+}
+
+/// Our interfaces in a jail, by the names they have at home.
+pub fn of_jail(jid: i32) -> io::Result<Vec<String>> {
+    let there = Stack::of_jail(jid)?;
+    let mut names = Vec::new();
+    for (name, _) in there.interfaces()? {
+        let home = there.description(&name)?;
+        names.extend([home, name].into_iter().find(|name| is_ours(name)));
+    }
+    Ok(names)
+}
+
+/// Whether a name is that of an interface of ours: `w<id>`, with a letter more for further links, or `g<id>`.
+pub fn is_ours(name: &str) -> bool {
+    name.strip_prefix(['w', 'g'])
+        .and_then(|rest| rest.get(..8).filter(|_| rest.len() <= 9))
+        .is_some_and(|id| id.parse::<Id>().is_ok())
+}

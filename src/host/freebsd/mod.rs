@@ -1,0 +1,33 @@
+//! FreeBSD itself: the product.
+//!
+//! System calls and ioctls, and the base system's programs only where they are the one stable interface (`pfctl`, `zfs`, `devfs`). What
+//! was seen to work, and on which release, is in `docs/internals/freebsd.md`.
+
+use std::time::Duration;
+
+mod attach;
+mod below;
+mod boot;
+mod clones;
+mod fsstat;
+pub mod host;
+mod interfaces;
+mod iov;
+mod jails;
+mod layout;
+mod mounts;
+mod params;
+mod pf;
+mod processes;
+mod route;
+mod skeleton;
+mod stack;
+mod sysctl;
+mod tool;
+mod uplink;
+mod zfs;
+
+pub use host::FreeBsd;
+
+/// How long a removed jail is waited for where something depends on its end.
+const PATIENCE: Duration = Duration::from_secs(10);

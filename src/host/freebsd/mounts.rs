@@ -1,0 +1,190 @@
+//! Mounts below a root by nmount(2), found again in the kernel's table and told apart by type and source, so that what is not ours
+//! is never unmounted.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::fsstat::{self, Mounted};
+use super::iov::{Iov, Refusal};
+use super::{below, tool};
+use crate::host::failure::{Context, hint_if};
+use crate::host::names::components;
+use crate::host::{Failure, Mount};
+
+/// The options of fstab(5) that are for mount(8) and not for the kernel.
+const FOR_MOUNT_8: [&str; 5] = ["rw", "late", "noauto", "failok", "quiet"];
+/// File systems without anything of anybody's: cutting them loose loses nothing.
+const NOTHING_TO_LOSE: [&str; 5] = ["devfs", "fdescfs", "procfs", "linprocfs", "linsysfs"];
+
+/// The system call itself.
+pub fn nmount(
+    fstype: &str,
+    source: &str,
+    point: &Path,
+    options: &[(&str, Option<&str>)],
+) -> Result<(), Refusal> {
+    let mut iov = Iov::default();
+    iov.text("fstype", fstype).text("fspath", &point.to_string_lossy()).text("from", source);
+    for (name, value) in options {
+        match value {
+            Some(value) => iov.text(name, value),
+            None => iov.flag(name),
+        };
+    }
+    iov.call(libc::nmount, 0).map(|_| ())
+}
+
+/// What the kernel is told: fstab(5)'s words, name and value apart.
+fn options(mount: &Mount) -> Vec<(&str, Option<&str>)> {
+    let words = mount.options.iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty());
+    let mut all: Vec<_> = words
+        .filter(|word| !FOR_MOUNT_8.contains(word))
+        .map(|word| word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value))))
+        .collect();
+    if mount.read_only && !all.iter().any(|(name, _)| *name == "ro") {
+        all.push(("ro", None));
+    }
+    all
+}
+
+/// Where it is, as the kernel's table names it.
+fn place(mount: &Mount) -> Result<PathBuf, Failure> {
+    let what = || format!("mount point {}", mount.target.display());
+    let names = components(&mount.target).doing(what)?;
+    if names.is_empty() {
+        return Err(Failure::new("a mount on / of an instance would hide it"));
+    }
+    let root = std::fs::canonicalize(&mount.root).doing(what)?;
+    Ok(names.iter().fold(root, |path, name| path.join(name)))
+}
+
+/// A devfs whose ruleset is not loaded shows every device of the host.
+fn check_ruleset(options: &[(&str, Option<&str>)]) -> Result<(), Failure> {
+    let ruleset = options.iter().rev().find(|(name, _)| *name == "ruleset").and_then(|(_, value)| *value);
+    let Some(ruleset) = ruleset.filter(|ruleset| *ruleset != "0") else { return Ok(()) };
+    let rules = tool::run("/sbin/devfs", &["rule", "-s", ruleset, "show"], "")?
+        .or_failure(format!("look at the devfs ruleset {ruleset}"))?;
+    if rules.trim().is_empty() {
+        return Err(Failure::new(format!(
+            "the devfs ruleset {ruleset} is empty: the instance would see every device"
+        ))
+        .hint("`service devfs restart` loads /etc/defaults/devfs.rules and /etc/devfs.rules"));
+    }
+    Ok(())
+}
+
+/// Mounts. A mount point that is missing is made if the root is a clone (`cloned`).
+pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
+    let what = || {
+        format!(
+            "mount {} ({}) on {} in {}",
+            mount.source,
+            mount.fstype,
+            mount.target.display(),
+            mount.root.display()
+        )
+    };
+    let options = options(mount);
+    if mount.fstype == "devfs" {
+        check_ruleset(&options)?;
+    }
+    let point = place(mount)?;
+    let root = below::open_root(&mount.root).doing(|| format!("open the root {}", mount.root.display()))?;
+    let hint = "a link is in the way, and links are not followed below a root";
+    below::dirs(root.as_fd(), &mount.target, cloned)
+        .doing(what)
+        .map_err(|failure| hint_if(failure, libc::EMLINK, hint))?;
+    nmount(&mount.fstype, &mount.source, &point, &options).map_err(|refusal| {
+        let failure = refusal.failure(what());
+        match failure.errno {
+            Some(libc::ENODEV) => {
+                let hint = format!("the kernel has no {0}: `kldload {0}`", mount.fstype);
+                failure.hint(hint)
+            }
+            Some(libc::EINVAL) => {
+                failure.hint("an option the file system does not know, or a file as a mount point")
+            }
+            _ => failure,
+        }
+    })?;
+    // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
+    let table = fsstat::table().doing(what)?;
+    if table.iter().any(|seen| seen.point == point && is_ours(mount, seen)) {
+        return Ok(());
+    }
+    let newest = table.iter().rfind(|seen| is_ours(mount, seen));
+    let astray = newest.map_or_else(|| "nowhere".into(), |seen| seen.point.display().to_string());
+    if let Some(seen) = newest {
+        seen.unmount(true).doing(|| format!("take back the mount on {astray}"))?;
+    }
+    Err(Failure::new(format!("{}: it went to {astray}: a link was put in the way", what())))
+}
+
+/// Whether what is seen there is what was asked for.
+fn is_ours(mount: &Mount, seen: &Mounted) -> bool {
+    if seen.fstype != mount.fstype {
+        return false;
+    }
+    match mount.fstype.as_str() {
+        "nullfs" | "unionfs" => {
+            // unionfs prefixes its source: `<above>:/path` (union_vfsops.c).
+            let source = seen.source.rsplit_once(">:").map_or(seen.source.as_str(), |(_, path)| path);
+            source == mount.source
+                || std::fs::canonicalize(&mount.source).is_ok_and(|path| path == Path::new(source))
+        }
+        // Their sources are words without meaning, which the kernel replaces by its own.
+        kind if NOTHING_TO_LOSE.contains(&kind) || kind == "tmpfs" => true,
+        _ => seen.source == mount.source,
+    }
+}
+
+/// Unmounts what [`mount`] mounted.
+pub fn unmount(mount: &Mount) -> Result<(), Failure> {
+    if !mount.root.exists() {
+        return Ok(());
+    }
+    let point = place(mount)?;
+    let what = || format!("unmount {}", point.display());
+    let Some(seen) = fsstat::at(&point).doing(what)? else { return Ok(()) };
+    if !is_ours(mount, &seen) {
+        return Err(Failure::new(format!(
+            "{} is a mount of {} ({}), not of {} ({}): left alone",
+            point.display(),
+            seen.source,
+            seen.fstype,
+            mount.source,
+            mount.fstype
+        )));
+    }
+    let harmless = NOTHING_TO_LOSE.contains(&mount.fstype.as_str()) || mount.read_only;
+    release(&seen, harmless)
+        .map_err(|failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure })
+}
+
+/// Unmounts an entry of the table, and says who holds it if it is busy.
+pub fn release(seen: &Mounted, harmless: bool) -> Result<(), Failure> {
+    seen.unmount(harmless).doing(|| format!("{} ({})", seen.point.display(), seen.fstype)).map_err(
+        |failure| {
+            let hint = format!("`fstat -f {}` shows who holds it", seen.point.display());
+            hint_if(failure, libc::EBUSY, &hint)
+        },
+    )
+}
+
+/// Unmounts what is below a root and not in `kept`, the last made first. `kept` are places in the kernel's words; where several
+/// mounts are at one, the lowest is the one kept.
+pub fn unmount_foreign(root: &Path, kept: &[PathBuf]) -> Result<(), Failure> {
+    let what = || format!("unmount what was mounted below {}", root.display());
+    if !root.exists() {
+        return Ok(());
+    }
+    let root = std::fs::canonicalize(root).doing(what)?;
+    let mut all = fsstat::below(&root).doing(what)?;
+    let mut seen = Vec::new();
+    all.retain(|mount| {
+        let keep = (mount.point == root || kept.contains(&mount.point)) && !seen.contains(&mount.point);
+        seen.push(mount.point.clone());
+        !keep
+    });
+    all.iter().rev().try_for_each(|mount| release(mount, NOTHING_TO_LOSE.contains(&mount.fstype.as_str())))
+}

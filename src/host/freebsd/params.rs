@@ -1,0 +1,182 @@
+//! Parameters of jails as the kernel takes them. Their types are asked of the kernel (`security.jail.param.*`), never guessed by
+//! its version: modules add parameters, and releases do (facts B.1).
+
+use std::net::IpAddr;
+
+use super::iov::Iov;
+use super::sysctl::{self, Kind};
+use crate::config::spec::ParamValue;
+use crate::host::failure::Context;
+use crate::host::{Failure, Jail};
+
+/// sys/sysctl.h.
+const CTLTYPE_NODE: u32 = 1;
+const CTLTYPE_INT: u32 = 2;
+const CTLTYPE_STRING: u32 = 3;
+const CTLTYPE_LONG: u32 = 7;
+const CTLTYPE_ULONG: u32 = 8;
+const CTLTYPE_UINT: u32 = 6;
+
+/// Everything jail_set(2) is told for a new jail.
+pub fn of(jail: &Jail) -> Result<Iov, Failure> {
+    let mut iov = Iov::default();
+    iov.text("name", &jail.name);
+    iov.text("path", &jail.path.to_string_lossy());
+    iov.text("host.hostname", &jail.hostname);
+    iov.flag("persist");
+    if jail.vnet {
+        iov.int("vnet", libc::JAIL_SYS_NEW);
+    } else if !jail.addresses.is_empty() {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in &jail.addresses {
+            match address {
+                IpAddr::V4(address) => v4.extend(address.octets()),
+                IpAddr::V6(address) => v6.extend(address.octets()),
+            }
+        }
+        // A family it has no address of would else be the host's, whole.
+        for (family, addresses) in [("ip4", v4), ("ip6", v6)] {
+            if !addresses.is_empty() {
+                iov.bytes(&format!("{family}.addr"), &addresses);
+            } else if !jail.params.contains_key(family) {
+                iov.int(family, libc::JAIL_SYS_DISABLE);
+            }
+        }
+    }
+    for (name, value) in &jail.params {
+        // Set above, from what Warren decided.
+        if !matches!(name.as_str(), "name" | "path" | "host.hostname" | "persist" | "vnet") {
+            put(&mut iov, name, value)?;
+        }
+    }
+    Ok(iov)
+}
+
+/// What the kernel knows a parameter as.
+fn kind(name: &str) -> Result<Option<Kind>, Failure> {
+    let look = |name: &str| {
+        sysctl::kind(&format!("security.jail.param.{name}")).doing(|| format!("look up the parameter {name}"))
+    };
+    match look(name)? {
+        // `host`, `allow.mount`: a node that is a parameter as well has a leaf with an empty name. The kernel takes one final dot
+        // off (name2oid()), so there have to be two.
+        Some(node) if node.ctltype == CTLTYPE_NODE => look(&format!("{name}..")),
+        Some(kind) => Ok(Some(kind)),
+        // `meta.KEY` and `env.KEY` of 15 are made by their use.
+        None => match name.split_once('.') {
+            Some(("meta" | "env", key)) if !key.is_empty() => {
+                look(name.split('.').next().unwrap_or_default())
+            }
+            _ => Ok(None),
+        },
+    }
+}
+
+/// `allow.noraw_sockets` is `allow.raw_sockets` negated: the `no` is in the last part.
+fn positive(name: &str) -> Option<String> {
+    match name.rsplit_once('.') {
+        Some((head, tail)) => tail.strip_prefix("no").map(|tail| format!("{head}.{tail}")),
+        None => name.strip_prefix("no").map(str::to_owned),
+    }
+}
+
+fn negative(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((head, tail)) => format!("{head}.no{tail}"),
+        None => format!("no{name}"),
+    }
+}
+
+fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
+    let (name, kind, negated) = match kind(name)? {
+        Some(kind) => (name.to_owned(), kind, false),
+        None => {
+            let positive = positive(name);
+            let found = positive.as_deref().map(kind).transpose()?.flatten();
+            match (positive, found) {
+                (Some(positive), Some(kind)) => (positive, kind, true),
+                _ => {
+                    return Err(Failure {
+                        message: format!("unknown parameter: {name}"),
+                        errno: Some(libc::EINVAL),
+                        hint: Some(
+                            "`sysctl -N security.jail.param` lists those of this kernel; modules bring more: tmpfs brings allow.mount.tmpfs"
+                                .into(),
+                        ),
+                    });
+                }
+            }
+        }
+    };
+    let bad = |wanted: &str| Failure::new(format!("parameter {name}: {value:?} is not {wanted}"));
+    match (kind.ctltype, kind.format.as_str()) {
+        (_, "E,jailsys") => {
+            let word = match value {
+                ParamValue::Bool(on) if *on != negated => libc::JAIL_SYS_NEW,
+                ParamValue::Bool(_) => libc::JAIL_SYS_DISABLE,
+                ParamValue::Text(text) if !negated => match text.as_str() {
+                    "new" => libc::JAIL_SYS_NEW,
+                    "inherit" => libc::JAIL_SYS_INHERIT,
+                    "disable" => libc::JAIL_SYS_DISABLE,
+                    _ => return Err(bad("new, inherit or disable")),
+                },
+                _ => return Err(bad("new, inherit or disable")),
+            };
+            iov.int(&name, word);
+        }
+        (_, "B") => {
+            let on = match value {
+                ParamValue::Bool(on) => *on,
+                ParamValue::Int(n @ 0..=1) => *n == 1,
+                ParamValue::Text(text) if text == "true" || text == "1" => true,
+                ParamValue::Text(text) if text == "false" || text == "0" => false,
+                _ => return Err(bad("true or false")),
+            };
+            iov.flag(&if on == negated { negative(&name) } else { name.clone() });
+        }
+        _ if negated => return Err(bad("a value of a parameter that can be negated")),
+        (CTLTYPE_INT | CTLTYPE_UINT | CTLTYPE_LONG | CTLTYPE_ULONG, _) => {
+            let number = match value {
+                ParamValue::Int(number) => *number,
+                ParamValue::Text(text) => text.parse().map_err(|_| bad("a number"))?,
+                _ => return Err(bad("a number")),
+            };
+            if matches!(kind.ctltype, CTLTYPE_LONG | CTLTYPE_ULONG) {
+                iov.bytes(&name, &number.to_ne_bytes());
+            } else {
+                iov.int(&name, i32::try_from(number).map_err(|_| bad("a number of 32 bits"))?);
+            }
+        }
+        (CTLTYPE_STRING, _) => {
+            let text = match value {
+                ParamValue::Text(text) => text.clone(),
+                ParamValue::Int(number) => number.to_string(),
+                ParamValue::List(words) => words.join(","),
+                ParamValue::Bool(_) => return Err(bad("a text")),
+            };
+            iov.text(&name, &text);
+        }
+        (_, format @ ("S,in_addr" | "S,in6_addr")) => {
+            let words = match value {
+                ParamValue::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+                ParamValue::List(words) => words.clone(),
+                _ => return Err(bad("a list of addresses")),
+            };
+            let mut bytes = Vec::new();
+            for word in words {
+                match (word.parse(), format) {
+                    (Ok(IpAddr::V4(address)), "S,in_addr") => bytes.extend(address.octets()),
+                    (Ok(IpAddr::V6(address)), "S,in6_addr") => bytes.extend(address.octets()),
+                    _ => return Err(bad("a list of addresses of this family")),
+                }
+            }
+            iov.bytes(&name, &bytes);
+        }
+        (ctltype, format) => {
+            return Err(Failure::new(format!(
+                "parameter {name}: the kernel says its type is {ctltype} ({format}), which Warren does not know"
+            )));
+        }
+    }
+    Ok(())
+}
