@@ -180,6 +180,7 @@ fn probe() -> Result<Vec<Check>, String> {
 }
 
 /// The internal entry that makes namespaces and looks what can be done in them.
+#[cfg(target_os = "linux")]
 pub const PROBE: &str = "doctor-probe";
 
 /// What runs behind [`PROBE`]: prints its checks as JSON. Whatever it makes goes with it.

@@ -35,6 +35,9 @@ pub fn load_arguments(anchor: &str) -> Vec<String> {
 }
 
 /// The arguments of the calls of pfctl that empty an anchor with its tables: the user's child anchor first.
+///
+/// Nothing of them is evaluated from then on. The empty anchor itself stays listed for up to half a minute, until pf's
+/// purge thread has freed the rules (seen on 13.2; while pf is enabled): one without rules does not count as there.
 #[must_use]
 pub fn remove_arguments(anchor: &str) -> [Vec<String>; 2] {
     [format!("{anchor}/user"), anchor.to_owned()].map(|a| vec!["-a".into(), a, "-F".into(), "all".into()])

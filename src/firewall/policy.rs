@@ -128,7 +128,7 @@ impl Policy {
     fn fault(&self) -> Option<String> {
         if !is_anchor(&self.anchor) {
             return Some(format!(
-                "the anchor {:?} is not \"warren/\" and 1 to 48 of a-z, 0-9, - and _",
+                "the anchor {:?} is not \"warren/\", a letter, and up to 47 of a-z, 0-9, - and _",
                 self.anchor
             ));
         }
@@ -217,7 +217,8 @@ impl Policy {
 /// Whether a name is an anchor of ours: `warren/` and a network's id.
 #[must_use]
 pub fn is_anchor(name: &str) -> bool {
-    name.strip_prefix(ANCHOR_PREFIX).is_some_and(|id| is_word(id, 48, b"-_"))
+    let id = name.strip_prefix(ANCHOR_PREFIX).unwrap_or_default();
+    is_word(id, 48, b"-_") && id.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// Whether a name may be a table of members. `PF_TABLE_NAME_SIZE` is 32 with the final NUL.
