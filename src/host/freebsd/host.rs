@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -17,13 +17,13 @@ use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
 use super::stack::Stack;
 use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
-use crate::config::spec::Probe;
+use crate::config::spec::{Probe, TemplateSource};
 use crate::host::failure::Context;
 use crate::host::graph::{self, Graph};
 use crate::host::listen::bind;
 use crate::host::{
-    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, NoWitness, Op, Reply, SeenJail, Witness,
-    probe,
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, NoWitness, Op, Reply, SeenJail, Wanted,
+    Witness, probe,
 };
 use crate::ids::Id;
 use crate::keeper::{self, Place};
@@ -368,8 +368,11 @@ impl Host for FreeBsd {
                 let any = std::net::Ipv4Addr::UNSPECIFIED.into();
                 let address = SocketAddr::new(publish.address.unwrap_or(any), publish.port);
                 bind(address, publish.proto).map(drop).map_err(|error| {
-                    Failure::os(format!("port {}/{} of the host", publish.port, publish.proto.as_str()), &error)
-                        .hint("another program has the port: stop it, or publish another one")
+                    Failure::os(
+                        format!("port {}/{} of the host", publish.port, publish.proto.as_str()),
+                        &error,
+                    )
+                    .hint("another program has the port: stop it, or publish another one")
                 })
             }
         }

@@ -72,7 +72,11 @@ pub fn need(name: &str) -> Result<Seen, Failure> {
 /// All jails, dying ones too.
 pub fn all() -> Result<Vec<Seen>, Failure> {
     let (mut all, mut last) = (Vec::new(), 0);
-    let next = |last| get(|iov| drop(iov.int("lastjid", last)));
+    let next = |last| {
+        get(|iov| {
+            iov.int("lastjid", last);
+        })
+    };
     while let Some(jail) = next(last).doing(|| "list the jails")? {
         last = jail.jid;
         all.push(jail);

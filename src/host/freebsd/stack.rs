@@ -172,9 +172,8 @@ impl Stack {
         let name = Block::<IFNAMSIZ>::named(to)?;
         let mut block = Block::<IFREQ>::named(from)?;
         block.put(16, &(name.0.as_ptr() as usize).to_ne_bytes());
-        let done = ioctl(&self.v4, number::SIOCSIFNAME, &mut block);
-        drop(name);
-        done
+        // `name` lives to the end of this function, past the call that reads it.
+        ioctl(&self.v4, number::SIOCSIFNAME, &mut block)
     }
 
     /// Sets the size of packets.

@@ -23,6 +23,14 @@ fn dataset(snapshot: &str, name: &str) -> Result<String, Failure> {
     Ok(format!("{parent}/warren-{name}"))
 }
 
+/// Whether the snapshot of a template is there.
+pub fn check(snapshot: &str) -> Result<(), Failure> {
+    dataset(snapshot, "check")?;
+    tool::run(ZFS, &["list", "-H", "-t", "snapshot", "-o", "name", snapshot], "")?
+        .or_failure(format!("the template {snapshot}"))?;
+    Ok(())
+}
+
 /// Makes and mounts a clone. It is never mounted at boot: after a reboot there is no instance.
 pub fn clone(snapshot: &str, name: &str, root: &Path) -> Result<(), Failure> {
     let dataset = dataset(snapshot, name)?;

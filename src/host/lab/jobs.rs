@@ -2,13 +2,9 @@
 //! job.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::PoisonError;
 use std::time::Duration;
-
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::client::{Client, unexpected};
 use super::failure::Context;
@@ -17,12 +13,10 @@ use super::netlink::Netlink;
 use super::proto::{Answer, Relay, Request};
 use super::{interfaces, probe};
 use crate::config::spec::{Probe, Proto};
+use crate::host::listen::bind;
 use crate::host::{Failure, Job, NoWitness, Reply, Witness};
 use crate::ids::Id;
 use crate::keeper::Place;
-
-/// The backlog of a listening socket.
-const BACKLOG: i32 = 1024;
 
 impl Lab {
     /// Where a job runs.
