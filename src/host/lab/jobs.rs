@@ -32,7 +32,7 @@ impl Lab {
             return Err(Failure::new("the lab has one routing table: exec.fib must be 0"));
         }
         let status = self.keeper.run(job, self.place(job)?, witness)?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", describe(job)))) }
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", job.describe()))) }
     }
 
     pub(super) fn spawn(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
@@ -146,17 +146,4 @@ pub(super) fn dns_relays(client: &Client) -> Result<BTreeMap<Proto, String>, Fai
 /// The owner of the relays of a listening socket; anchors, the other owners, start otherwise.
 fn dns_owner(name: &str) -> String {
     format!("listen {name}")
-}
-
-/// What a job is, for a message.
-fn describe(job: &Job) -> String {
-    use crate::config::spec::CommandLine;
-    let command = match &job.command {
-        CommandLine::Shell(text) => text.clone(),
-        CommandLine::Argv(words) => words.join(" "),
-    };
-    match &job.jail {
-        Some(jail) => format!("`{command}` in {jail}"),
-        None => format!("`{command}`"),
-    }
 }
