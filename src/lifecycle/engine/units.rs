@@ -111,10 +111,16 @@ impl Engine {
                 }
             }
         }
-        if unit.journal.round > 0 {
-            job.id = format!("{}.{}", job.id, unit.journal.round);
-        }
+        job.id = self.job_id(id, job.id);
         Op::Run(job)
+    }
+
+    /// The id of a hook's job: the round makes it a new one when the way down is begun anew.
+    fn job_id(&self, unit: Id, job: String) -> String {
+        match self.state.unit(unit).map_or(0, |u| u.journal.round) {
+            0 => job,
+            round => format!("{job}.{round}"),
+        }
     }
 
     fn book(&mut self, id: Id, way: Way, key: String, book: Book) {
@@ -186,12 +192,8 @@ impl Engine {
     fn in_doubt(&mut self, id: Id, way: Way, key: String, act: &Act) {
         match (settle(act), act) {
             (Settle::AskKeeper(job), _) => {
-                let round = self.state.unit(id).map_or(0, |u| u.journal.round);
-                let job = if round > 0 && matches!(act, Act::Host(Op::Run(_))) {
-                    format!("{job}.{round}")
-                } else {
-                    job
-                };
+                // A main process has no rounds: it belongs to the way up.
+                let job = if matches!(act, Act::Host(Op::Run(_))) { self.job_id(id, job) } else { job };
                 self.busy.insert(id);
                 self.last_ticket += 1;
                 self.flights.insert(self.last_ticket, Flight::Ask { unit: id, way, key });
@@ -279,8 +281,7 @@ impl Engine {
     fn step_done(&mut self, id: Id, way: Way, key: String, result: Result<Reply, Failure>) {
         self.busy.remove(&id);
         if let Some(Act::Host(Op::Run(job))) = self.act(id, &key) {
-            let round = self.state.unit(id).map_or(0, |u| u.journal.round);
-            let job = if round > 0 { format!("{}.{round}", job.id) } else { job.id };
+            let job = self.job_id(id, job.id);
             self.out.effects.push(Effect::ForgetJob(job));
         }
         let mark = match result {
