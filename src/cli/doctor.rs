@@ -1,12 +1,12 @@
 //! `warren doctor`: looks whether what Warren needs is there, and says what mends it.
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::daemon::HostKind;
 use super::out::{self, Output};
 use super::{Context, Fail};
 use crate::daemon::api::view::{Fabric, Instance};
+use crate::host::requirements::{Check, Level};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -17,26 +17,11 @@ pub struct Args {
     pub output: Output,
 }
 
-/// One look.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// What was looked at.
-    name: String,
-    /// Whether it is as it should be.
-    ok: bool,
-    /// What was seen.
-    detail: String,
-    /// What mends it.
-    mend: Option<String>,
-}
-
-impl Check {
-    fn new(name: &str, result: Result<String, (String, String)>) -> Self {
-        let (ok, detail, mend) = match result {
-            Ok(detail) => (true, detail, None),
-            Err((detail, mend)) => (false, detail, Some(mend)),
-        };
-        Self { name: name.to_owned(), ok, detail, mend }
+/// A look that is either well or not.
+fn check(name: &str, result: Result<String, (String, String)>) -> Check {
+    match result {
+        Ok(detail) => Check::good(name, detail),
+        Err((detail, mend)) => Check::bad(name, detail, mend),
     }
 }
 
@@ -52,28 +37,35 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let mut checks = host(kind);
     checks.push(state_dir(context));
     checks.push(match &info {
-        Ok(Some(info)) => Check::new(
+        Ok(Some(info)) => check(
             "daemon",
             Ok(format!("warren {} answers on {}, boot {}", info.version, info.host, info.boot)),
         ),
-        Ok(None) => Check::new("daemon", Ok("none runs; `warren up FILE` starts one".into())),
+        Ok(None) => check("daemon", Ok("none runs; `warren up FILE` starts one".into())),
         Err(fail) => {
             let log = super::daemon::log_path(&context.state_dir);
-            Check::new("daemon", Err((fail.message.clone(), format!("look into {}", log.display()))))
+            check("daemon", Err((fail.message.clone(), format!("look into {}", log.display()))))
         }
     });
     if matches!(info, Ok(Some(_))) {
         checks.extend(units(&client).await?);
     }
-    let ok = checks.iter().all(|check| check.ok);
+    let ok = checks.iter().all(|check| check.level != Level::Bad);
     if args.output.json {
         out::json(&json!({ "ok": ok, "host": kind.as_str(), "checks": checks }));
     } else {
         for check in &checks {
-            let mark = if check.ok { out::good("✓") } else { out::bad("✗") };
-            out::line(format_args!("{mark} {:<18} {}", check.name, out::plain(&check.detail)));
+            let mark = match check.level {
+                Level::Good => out::good("✓"),
+                Level::Advice => out::warning("!"),
+                Level::Bad => out::bad("✗"),
+            };
+            out::line(format_args!("{mark} {:<28} {}", check.name, out::plain(&check.detail)));
+            if let Some(cost) = &check.cost {
+                out::line(format_args!("    costs: {cost}"));
+            }
             if let Some(mend) = &check.mend {
-                out::line(format_args!("    {mend}"));
+                out::line(format_args!("    mend:  {mend}"));
             }
         }
     }
@@ -95,14 +87,11 @@ async fn units(client: &super::Client) -> Result<Vec<Check>, Fail> {
                 "`warren repair` tries again, once what is named is out of the way".into(),
             ))
         };
-        checks.push(Check::new(&format!("fabric {}", fabric.name), result));
+        checks.push(check(&format!("fabric {}", fabric.name), result));
     }
     for instance in instances.iter().filter(|i| !i.left.is_empty()) {
         let mend = format!("`warren repair {}`", instance.name);
-        checks.push(Check::new(
-            &instance.name,
-            Err((format!("left behind: {}", instance.left.join("; ")), mend)),
-        ));
+        checks.push(check(&instance.name, Err((format!("left behind: {}", instance.left.join("; ")), mend))));
     }
     Ok(checks)
 }
@@ -120,26 +109,30 @@ fn state_dir(context: &Context) -> Check {
             "name another place: --state-dir DIR, or WARREN_STATE_DIR".into(),
         )),
     };
-    Check::new("state directory", result)
+    check("state directory", result)
 }
 
 fn host(kind: HostKind) -> Vec<Check> {
     match kind {
-        HostKind::Sim => vec![Check::new("host sim", Ok("needs nothing".into()))],
+        HostKind::Sim => vec![check("host sim", Ok("needs nothing".into()))],
         HostKind::Lab => lab(),
-        HostKind::Freebsd => vec![Check::new(
-            "host freebsd",
-            Err((
-                "not part of this version yet".into(),
-                "--host lab runs on Linux, --host sim everywhere".into(),
-            )),
-        )],
+        HostKind::Freebsd => freebsd(),
     }
+}
+
+#[cfg(target_os = "freebsd")]
+fn freebsd() -> Vec<Check> {
+    crate::host::requirements::judge(&crate::host::freebsd::doctor::look())
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn freebsd() -> Vec<Check> {
+    vec![Check::bad("host freebsd", "needs FreeBSD", "--host lab runs on Linux, --host sim everywhere")]
 }
 
 #[cfg(not(target_os = "linux"))]
 fn lab() -> Vec<Check> {
-    vec![Check::new("host lab", Err(("needs Linux".into(), "--host sim runs everywhere".into())))]
+    vec![check("host lab", Err(("needs Linux".into(), "--host sim runs everywhere".into())))]
 }
 
 #[cfg(target_os = "linux")]
@@ -156,12 +149,12 @@ fn lab() -> Vec<Check> {
             "as root: chmod 666 /dev/net/tun, or run Warren as root".to_owned(),
         )),
     };
-    let mut checks = vec![Check::new("TAP devices", tun)];
+    let mut checks = vec![check("TAP devices", tun)];
     // Entering namespaces needs a process of one thread, which this one is not.
     checks.extend(match probe() {
         Ok(probed) => probed,
         Err(said) => {
-            vec![Check::new(
+            vec![check(
                 "namespaces",
                 Err((said, "run `warren doctor` again; if it says so again, it is a bug".into())),
             )]
@@ -214,7 +207,7 @@ fn look_inside() -> Vec<Check> {
                 .to_owned()
         };
         let what = if root { "namespaces cannot be made" } else { "user namespaces are not open to you" };
-        return vec![Check::new("namespaces", Err((format!("{what}: {error}"), mend)))];
+        return vec![check("namespaces", Err((format!("{what}: {error}"), mend)))];
     }
     if !root {
         // user_namespaces(7): the groups are given up before the map may be written.
@@ -226,12 +219,12 @@ fn look_inside() -> Vec<Check> {
         for (file, text) in maps {
             if let Err(error) = std::fs::write(format!("/proc/self/{file}"), text) {
                 let mend = "run Warren as root".to_owned();
-                return vec![Check::new("namespaces", Err((format!("/proc/self/{file}: {error}"), mend)))];
+                return vec![check("namespaces", Err((format!("/proc/self/{file}: {error}"), mend)))];
             }
         }
     }
     let how = if root { "as root" } else { "in a user namespace" };
-    let mut checks = vec![Check::new("namespaces", Ok(format!("can be made, {how}")))];
+    let mut checks = vec![check("namespaces", Ok(format!("can be made, {how}")))];
     let none: Option<&str> = None;
     let overlay = (|| -> nix::Result<()> {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -252,7 +245,7 @@ fn look_inside() -> Vec<Check> {
         let target = format!("{base}/root");
         mount(Some("overlay"), target.as_str(), Some("overlay"), MsFlags::empty(), Some(options.as_str()))
     });
-    checks.push(Check::new(
+    checks.push(check(
         "overlay",
         overlay.map(|()| "can be mounted: instances get clones".into()).map_err(|error| {
             (
@@ -261,7 +254,7 @@ fn look_inside() -> Vec<Check> {
             )
         }),
     ));
-    checks.push(Check::new(
+    checks.push(check(
         "nf_tables",
         crate::firewall::nft::inventory().map(|_| "answers: NAT and published ports work".into()).map_err(
             |failure| {

@@ -165,6 +165,7 @@ impl<'a> Made<'a> {
                 gateways: gateways(network),
                 mtu: network.mtu,
                 dhcp: plan::is_dhcp(&link.address),
+                lan: network.lan_dhcp && plan::is_dhcp(&link.address),
                 vnet: link.vnet,
             });
         }

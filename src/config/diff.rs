@@ -181,12 +181,13 @@ pub fn diff(old: &FabricSpec, new: &FabricSpec) -> Changes {
 
 fn network(old: &NetworkSpec, new: &NetworkSpec) -> Option<Change> {
     let rebuild = differing!(NetworkSpec, old, new,
-        { ipv4 => "ipv4", ipv6 => "ipv6", gateway4 => "gateway", gateway6 => "gateway", dhcp4 => "dhcp", mtu => "mtu" },
+        { ipv4 => "ipv4", ipv6 => "ipv6", gateway4 => "gateway", gateway6 => "gateway", dhcp4 => "dhcp", lan_dhcp => "dhcp",
+          mtu => "mtu" },
         ignore { name, exclude, nat, isolated, peers, uplink, quarantine });
     let live = differing!(NetworkSpec, old, new,
         { exclude => "exclude", nat => "nat", isolated => "isolated", peers => "peers", uplink => "uplink",
           quarantine => "quarantine" },
-        ignore { name, ipv4, ipv6, gateway4, gateway6, dhcp4, mtu });
+        ignore { name, ipv4, ipv6, gateway4, gateway6, dhcp4, lan_dhcp, mtu });
     (!rebuild.is_empty() || !live.is_empty()).then_some(Change::Changed { rebuild, live })
 }
 

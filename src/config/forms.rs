@@ -2,7 +2,7 @@
 //!
 //! As in [`raw`](super::raw), doc comments of types and variants are descriptions in the JSON schema.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -194,6 +194,35 @@ impl Decode for NetworkEntry {
                 None
             }
         }
+    }
+}
+
+/// Who serves DHCP on a network: Warren, from an address of its own, or the LAN beyond the uplink.
+#[derive(Debug)]
+pub(super) enum DhcpEntry {
+    Own(Ipv4Addr),
+    Lan,
+}
+
+impl Decode for DhcpEntry {
+    fn decode(node: &Node<'_>, sink: &mut Sink) -> Option<Self> {
+        match node.value.as_str() {
+            Some("lan") => Some(Self::Lan),
+            _ => Ipv4Addr::decode(node, sink).map(Self::Own),
+        }
+    }
+}
+
+impl JsonSchema for DhcpEntry {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Dhcp".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "The DHCP server's own address, or \"lan\".",
+            "anyOf": [{ "type": "string", "enum": ["lan"] }, { "type": "string", "format": "ipv4" }],
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::decode::At;
 use super::diagnostics::{Places, Problem, join};
+use super::forms::DhcpEntry;
 use super::jail::JailTable;
 use super::lower_instance::{instance, note_mounts};
 use super::lower_service::service;
@@ -129,16 +130,17 @@ fn network(name: &str, raw: &RawNetwork, place: &str, low: &mut Lowering<'_>) ->
             low.report(problem.label("the second"));
         }
     }
-    let gateway4 = gateway4.or_else(|| ipv4.map(|net| host4(net.network(), 1)));
+    let lan_dhcp = raw.dhcp.as_ref().is_some_and(|dhcp| matches!(dhcp.value, DhcpEntry::Lan));
+    // A LAN has a router already, and which of its addresses is free for the host only its owner knows.
+    let gateway4 = gateway4.or_else(|| ipv4.filter(|_| !lan_dhcp).map(|net| host4(net.network(), 1)));
     let gateway6 = gateway6.or_else(|| ipv6.map(|net| host6(net.network(), 1)));
-    let dhcp4 = raw.dhcp.as_ref().map(|address| address.value).or_else(|| {
-        let net = ipv4?;
-        [1, 2]
-            .map(|number| host4(net.network(), number))
-            .into_iter()
-            .rev()
-            .find(|free| Some(*free) != gateway4)
-    });
+    let dhcp4 = match raw.dhcp.as_ref().map(|dhcp| &dhcp.value) {
+        Some(DhcpEntry::Own(address)) => Some(*address),
+        Some(DhcpEntry::Lan) => None,
+        None => ipv4.and_then(|net| {
+            [2, 1].map(|number| host4(net.network(), number)).into_iter().find(|free| Some(*free) != gateway4)
+        }),
+    };
     NetworkSpec {
         name: name.to_owned(),
         ipv4,
@@ -146,6 +148,7 @@ fn network(name: &str, raw: &RawNetwork, place: &str, low: &mut Lowering<'_>) ->
         gateway4,
         gateway6,
         dhcp4,
+        lan_dhcp,
         exclude: raw.exclude.iter().flat_map(|list| list.iter().map(|range| range.0)).collect(),
         nat: or(&raw.nat, false),
         mtu: or(&raw.mtu, 1500),

@@ -53,6 +53,8 @@ pub(super) fn links(
         let written = join(&link_place, "address");
         moves.push((written.clone(), address.map_or(&entry.place, |address| &address.place).clone()));
         let address = match address.map(|address| &address.value) {
+            // Where the LAN gives the addresses there is nothing else to ask.
+            None if networks.get(&network).is_some_and(|net| net.lan_dhcp) => AddressMode::Dhcp,
             None | Some(AddressEntry::Auto) => AddressMode::Auto,
             Some(AddressEntry::Dhcp) => AddressMode::Dhcp,
             Some(AddressEntry::Fixed(list)) => {

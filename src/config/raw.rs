@@ -4,12 +4,12 @@
 //! are in [`forms`](super::forms).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::decode::{At, OneOrMany, table};
 use super::forms::{
-    AddressEntry, AddressRange, EnvValue, HttpEntry, MountEntry, NetworkEntry, Policy, PortEntry, PortRef,
-    Prefix4, Prefix6, ProtoName, PublishEntry, RestartEntry, StopFailure, Wait,
+    AddressEntry, AddressRange, DhcpEntry, EnvValue, HttpEntry, MountEntry, NetworkEntry, Policy, PortEntry,
+    PortRef, Prefix4, Prefix6, ProtoName, PublishEntry, RestartEntry, StopFailure, Wait,
 };
 use super::jail::JailTable;
 use super::spec::CommandLine;
@@ -42,8 +42,9 @@ table! {
         ipv6: Prefix6,
         /// The host's address on the network; one, or one of each family. Default: the first of each prefix.
         gateway: OneOrMany<IpAddr>,
-        /// The DHCP server's own address. Default: the second of the IPv4 prefix.
-        dhcp: Ipv4Addr,
+        /// The DHCP server's own address, or "lan": the DHCP server beyond the uplink gives the addresses. Default: the second of the
+        /// IPv4 prefix.
+        dhcp: DhcpEntry,
         /// Addresses that are never given out.
         exclude: Vec<At<AddressRange>>,
         /// Whether instances reach the outside through the host's address. Default: false.

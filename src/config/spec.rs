@@ -43,8 +43,11 @@ pub struct NetworkSpec {
     pub gateway4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub gateway6: Option<Ipv6Addr>,
-    /// The DHCP server's own address: by default the second.
+    /// The DHCP server's own address: by default the second. None where the LAN's server gives the addresses.
     pub dhcp4: Option<Ipv4Addr>,
+    /// Whether the DHCP server beyond the uplink gives the IPv4 addresses, and Warren's none.
+    #[serde(default)]
+    pub lan_dhcp: bool,
     /// Ranges that are never given out, both ends included.
     pub exclude: Vec<(IpAddr, IpAddr)>,
     /// Whether instances reach the outside through the host's address.

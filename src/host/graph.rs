@@ -28,6 +28,9 @@ const LARGEST_FRAME: usize = 9018 + 18;
 
 /// The bridge's hook of a real interface. `uplink1` is taken, see [`Graph::bridge_create`].
 const UPLINK: &str = "uplink2";
+/// The bridge's link of the host's own stack, where a real interface was bridged: what the card receives no longer reaches the
+/// host by itself.
+const HOST_LINK: u32 = 3;
 
 /// How a real interface is set up for netgraph: ng_ether(4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -259,13 +262,21 @@ impl<T: Transport> Graph<T> {
         })
     }
 
-    /// Bridges a real interface: by its lower hook, promiscuous, with the senders' own addresses.
+    /// Bridges a real interface: the wire by its lower hook, the host's own stack by its upper one, promiscuous, with the senders'
+    /// own addresses.
+    ///
+    /// The host comes first, and its address is in the table before the wire is there: its connections lose no more than what
+    /// arrives between two requests.
     pub fn uplink_connect(&self, bridge: &str, interface: &str) -> Result<(), Failure> {
         self.with(&format!("connect {interface} to the bridge {bridge}"), |handle| {
             let ether = ether(handle, interface)?;
             let to = find(handle, bridge)?.ok_or_else(|| gone(bridge, "connect"))?.id;
+            let host = LinkNumber::Link(HOST_LINK).to_string();
+            let mac = handle.ether(ether).mac()?;
             handle.ether(ether).set_promisc(true)?;
             handle.ether(ether).set_autosrc(false)?;
+            handle.node(ether).connect(to, "upper", &host)?;
+            handle.bridge(to).move_host(mac, &host)?;
             handle.node(ether).connect(to, "lower", UPLINK)
         })
     }
@@ -273,14 +284,17 @@ impl<T: Transport> Graph<T> {
     /// Takes a real interface off its bridge and puts it back as it was. A hook that by now belongs to another node is left alone.
     pub fn uplink_disconnect(&self, bridge: &str, interface: &str, before: Uplink) -> Result<(), Failure> {
         self.with(&format!("disconnect {interface} from the bridge {bridge}"), |handle| {
-            let ether = ether(handle, interface)?;
-            if let Some(bridge) = find(handle, bridge)?
-                && let Some(peer) = absent(handle.node(bridge.id).peer(UPLINK))?
-                && peer.id == ether
-            {
-                handle.node(bridge.id).rmhook(UPLINK)?;
+            if let Some(bridge) = find(handle, bridge)? {
+                // The wire first: what comes in reaches the host again from then on.
+                for hook in [UPLINK, &LinkNumber::Link(HOST_LINK).to_string()] {
+                    // A node that lost its last hook is made anew, so it is looked for each time.
+                    let ether = self::ether(handle, interface)?;
+                    if absent(handle.node(bridge.id).peer(hook))?.is_some_and(|peer| peer.id == ether) {
+                        handle.node(bridge.id).rmhook(hook)?;
+                    }
+                }
             }
-            // A node that lost its last hook is made anew (ng_ether_disconnect()): it has another id, and the defaults.
+            // Made anew (ng_ether_disconnect()): it has another id, and the defaults.
             let ether = self::ether(handle, interface)?;
             handle.ether(ether).set_promisc(before.promisc)?;
             handle.ether(ether).set_autosrc(before.autosrc)

@@ -27,6 +27,7 @@ mod names;
 pub mod op;
 mod probe;
 mod remove;
+pub mod requirements;
 pub mod sim;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};

@@ -228,6 +228,13 @@ pub enum Op {
         /// Whether `lo0` there is configured as well.
         loopback: bool,
     },
+    /// Lists the addresses on an interface of a jail ([`Reply::Addresses`]): what a DHCP client there set.
+    IfAddresses {
+        /// The interface's name in the jail.
+        interface: String,
+        /// The jail.
+        jail: String,
+    },
     /// Adds addresses of shared-IP jails to an interface of the host. One that was there before is not ours: see [`Reply::Aliases`].
     AliasAdd {
         /// The interface of the host.
@@ -420,6 +427,11 @@ pub enum Reply {
     Aliases {
         /// Those that are ours.
         added: Vec<IpNet>,
+    },
+    /// The addresses of an interface.
+    Addresses {
+        /// Both families.
+        addresses: Vec<IpAddr>,
     },
     /// A remark for the user: the operation succeeded, but not as well as it might have.
     Remark {

@@ -58,6 +58,9 @@ pub struct AssignedLink {
     pub mtu: u16,
     /// How the addresses get onto the interface.
     pub dhcp: bool,
+    /// Whether the IPv4 address is the LAN's to give: it is learned once a DHCP client inside has it.
+    #[serde(default)]
+    pub lan: bool,
     /// Whether the instance has a stack of its own there.
     pub vnet: bool,
 }
@@ -100,7 +103,7 @@ pub fn service_table(service: &str) -> String {
 }
 
 /// The interface's name inside the instance: `net0` for the first link.
-fn inside_name(link: usize) -> String {
+pub(super) fn inside_name(link: usize) -> String {
     format!("net{link}")
 }
 
@@ -109,6 +112,17 @@ fn outside_name(id: Id, link: usize) -> String {
     match link {
         0 => id.node(),
         n => format!("{}{}", id.node(), char::from(b'a' + (n as u8 - 1) % 26)),
+    }
+}
+
+/// Opens a link of an instance for the addresses it has by now.
+pub(super) fn open_link(id: Id, number: usize, link: &AssignedLink) -> Op {
+    Op::LinkOpen {
+        node: outside_name(id, number),
+        bridge: link.network.bridge(),
+        link: link.number,
+        guard: Some(Guard { mac: link.mac, addresses: link.plain_addresses() }),
+        mac: link.mac,
     }
 }
 
@@ -249,7 +263,8 @@ impl Builder<'_> {
             self.step(Phase::Dataset, format!("dataset.{n}"), op);
         }
         self.links_up();
-        if self.cloned() && !given.links.is_empty() {
+        // On a LAN without a gateway of Warren's it is the DHCP client who writes resolv.conf.
+        if self.cloned() && given.links.first().is_some_and(|link| !link.gateways.is_empty()) {
             self.files();
         }
         self.plan.up.push(Step { key: "name".into(), phase: Phase::Name, act: Act::Book(Book::NamePublish) });
@@ -295,14 +310,7 @@ impl Builder<'_> {
             self.step(Phase::Configure, format!("configure.{n}"), op);
         }
         for (n, link) in vnet_links() {
-            let op = Op::LinkOpen {
-                node: outside_name(given.id, n),
-                bridge: link.network.bridge(),
-                link: link.number,
-                guard: Some(Guard { mac: link.mac, addresses: link.plain_addresses() }),
-                mac: link.mac,
-            };
-            self.step(Phase::Open, format!("open.{n}"), op);
+            self.step(Phase::Open, format!("open.{n}"), open_link(given.id, n, link));
         }
     }
 
@@ -317,8 +325,20 @@ impl Builder<'_> {
         for address in given.addresses() {
             let _ = writeln!(hosts, "{address} {0}.{1}.{2} {1}-{0}", given.id, given.service, given.domain);
         }
-        for (key, path, contents) in [("resolv", "/etc/resolv.conf", resolv), ("hosts", "/etc/hosts", hosts)]
-        {
+        let mut files = vec![
+            ("resolv".to_owned(), "/etc/resolv.conf".to_owned(), resolv),
+            ("hosts".to_owned(), "/etc/hosts".to_owned(), hosts),
+        ];
+        for (n, link) in given.links.iter().enumerate().filter(|(_, link)| link.dhcp && !link.lan) {
+            if let Some(lease) = lease_file(&inside_name(n), link) {
+                files.push((
+                    format!("lease.{n}"),
+                    format!("/var/db/dhclient.leases.{}", inside_name(n)),
+                    lease,
+                ));
+            }
+        }
+        for (key, path, contents) in files {
             let op = Op::WriteFile { root: self.root.clone(), path: path.into(), contents };
             self.step(Phase::Files, format!("file.{key}"), op);
         }
@@ -468,6 +488,19 @@ impl Builder<'_> {
         }
         keys
     }
+}
+
+/// What FreeBSD's dhclient(8) would have noted of its reserved address, so that it asks for that one at once (RFC 2131, 3.2): after an
+/// offer it would wait two seconds for another owner to speak up, on 13.2. Whether the address is still its own is the server's word,
+/// so the dates may lie in the far future.
+fn lease_file(interface: &str, link: &AssignedLink) -> Option<String> {
+    let net =
+        link.addresses.iter().find_map(|net| if let IpNet::V4(net) = net { Some(net) } else { None })?;
+    let (address, mask) = (net.addr(), net.netmask());
+    Some(format!(
+        "lease {{\n  interface \"{interface}\";\n  fixed-address {address};\n  option subnet-mask {mask};\n\
+         \x20 renew 4 2037/01/01 00:00:00;\n  rebind 4 2037/01/01 00:00:00;\n  expire 4 2037/01/01 00:00:00;\n}}\n"
+    ))
 }
 
 /// Whether a command of the instance is the running executable itself.

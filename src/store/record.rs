@@ -172,6 +172,13 @@ pub enum Record {
         /// The link's place in the assignment.
         link: usize,
     },
+    /// An address that the LAN gave was seen on a link: the numbers with it, and the plan they make.
+    Learned {
+        /// The numbers.
+        given: Box<Assignment>,
+        /// The plan from here on; its steps have the same keys.
+        plan: Plan,
+    },
     /// The DHCP server of a network promises something, or takes note.
     Lease {
         /// The network.
@@ -273,7 +280,7 @@ impl Record {
             | Self::Trouble { fabric, .. }
             | Self::NetworkTrouble { fabric, .. } => Scope::Fabric(fabric.clone()),
             Self::Network { given, .. } => Scope::Unit(given.id),
-            Self::Instance { given, .. } => Scope::Unit(given.id),
+            Self::Instance { given, .. } | Self::Learned { given, .. } => Scope::Unit(given.id),
             Self::Address { .. } => Scope::Addresses,
             Self::Lease { network, change } => Scope::Lease(*network, leased_address(change)),
             Self::Step { unit, .. }

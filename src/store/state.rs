@@ -304,6 +304,12 @@ impl State {
                     instance.leased.insert(*link);
                 }
             }
+            Record::Learned { given, plan } => {
+                if let Some(instance) = self.instances.get_mut(&given.id) {
+                    instance.given = Arc::new((**given).clone());
+                    instance.unit.plan = Arc::new(plan.clone());
+                }
+            }
             Record::Lease { network, change } => {
                 if let Some(network) = self.networks.get_mut(network) {
                     network.leases.apply(change);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
+use crate::machine;
 
 /// Fetches a page again and again; counts answers and failures.
 struct Traffic {
@@ -21,7 +22,7 @@ impl Traffic {
         let (s, g, b) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
         let thread = std::thread::spawn(move || {
             while !s.load(Ordering::Relaxed) {
-                if fetch(port) {
+                if machine::fetch(port).is_some() {
                     g.fetch_add(1, Ordering::Relaxed)
                 } else {
                     b.fetch_add(1, Ordering::Relaxed)
@@ -41,16 +42,6 @@ impl Traffic {
         self.thread.take().unwrap().join().unwrap();
         (self.good(), self.bad.load(Ordering::Relaxed))
     }
-}
-
-fn fetch(port: u16) -> bool {
-    use std::io::{Read, Write};
-    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    let mut answer = String::new();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
 }
 
 #[test]
@@ -142,6 +133,7 @@ fn a_hook_that_outlives_the_daemon_does_not_race_its_clean_up_and_exits_are_know
     lab.assert_nothing_left();
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
     if !possible(&[]) {

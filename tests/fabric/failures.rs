@@ -100,21 +100,13 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");
     let id = name.rsplit_once('-').unwrap().1.to_owned();
-    // A process of the lab's host side, not of the jail, sits in the volume.
+    // A process of the host, not of the jail, sits in the volume.
     let inside = lab.state().join("roots").join(&id).join("data");
-    let mut sitter = lab.command(&[
-        "lab",
-        "exec",
-        "--",
-        "sh",
-        "-c",
-        &format!("cd {} && exec sleep 1000", inside.display()),
-    ]);
-    let mut sitter = sitter.spawn().unwrap();
-    wait("the sitter to sit", || {
-        text(&lab.host(&["sh", "-c", "for p in /proc/[0-9]*; do readlink $p/cwd; done"]))
-            .contains(inside.to_str().unwrap())
-    });
+    let sit = format!("cd {} && echo sits && exec sleep 1000", inside.display());
+    let mut sitter =
+        lab.host_command(&["sh", "-c", &sit]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 4];
+    std::io::Read::read_exact(sitter.stdout.as_mut().unwrap(), &mut said).unwrap();
     let said = lab.fails(&["down", "t"]);
     assert!(said.contains("/data") && said.contains("warren repair"), "{said}");
     assert_eq!(std::fs::read_to_string(volume.join("precious")).unwrap(), "kept");
@@ -152,7 +144,7 @@ fn bad_input_is_refused_before_anything_is_touched() {
     let file = lab.file("key.toml", &format!("{HEAD}{}", beacon("one", "replcas = 3")));
     let said = lab.fails(&["up", file.to_str().unwrap()]);
     assert!(said.contains("replcas") && said.contains("replicas"), "{said}");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let file =
         lab.file("port.toml", &format!("{HEAD}{}", beacon("one", &format!("publish = [\"{port}:80\"]"))));

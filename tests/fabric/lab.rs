@@ -1,4 +1,4 @@
-//! A lab of a test's own: a state directory, and the program.
+//! What every test has: a state directory of its own, and the program.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -6,18 +6,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::machine;
+
 pub struct Lab {
     dir: tempfile::TempDir,
 }
 
-/// Whether labs can be had here. Says loudly when not, and fails under CI.
+/// Whether the tests can run here. Says loudly when not, and fails under CI.
 pub fn possible(tools: &[&str]) -> bool {
-    let mut missing: Vec<String> = Vec::new();
+    let mut missing = machine::missing();
     if !nix::unistd::geteuid().is_root() {
         missing.push("root".into());
-    }
-    if std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_err() {
-        missing.push("/dev/net/tun".into());
     }
     let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     for tool in tools {
@@ -32,6 +31,11 @@ pub fn possible(tools: &[&str]) -> bool {
     assert!(std::env::var_os("CI").is_none(), "{text}");
     eprintln!("\n*** {text} ***\n");
     false
+}
+
+/// The program under test. Where the tests were shipped to another machine than they were built on, it is told where.
+fn program() -> PathBuf {
+    std::env::var_os("WARREN_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_warren").into(), PathBuf::from)
 }
 
 impl Lab {
@@ -55,7 +59,7 @@ impl Lab {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
+        let mut command = Command::new(program());
         command.arg("--state-dir").arg(self.state()).args(arguments).stdin(Stdio::null());
         command
     }
@@ -124,19 +128,19 @@ impl Lab {
         found["addresses"][0].as_str().unwrap().to_owned()
     }
 
-    /// Runs a program on the lab's host side.
+    /// A program on the machine that holds the instances.
+    pub fn host_command(&self, argv: &[&str]) -> Command {
+        machine::command(self, argv)
+    }
+
+    /// Runs a program there to its end.
     pub fn host(&self, argv: &[&str]) -> Output {
-        let mut all = vec!["lab", "exec", "--"];
-        all.extend(argv);
-        self.warren(&all)
+        self.host_command(argv).output().unwrap()
     }
 
     /// Kills the daemon as a crash would.
     pub fn kill_daemon(&self) {
-        // SO_PEERCRED tells the number of the listener in our own pid namespace.
-        let stream = std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).unwrap();
-        let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
-        let pid = nix::unistd::Pid::from_raw(peer.pid());
+        let pid = nix::unistd::Pid::from_raw(machine::daemon(self));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         wait("the daemon to be dead", || {
             std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).is_err()
@@ -175,27 +179,26 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let ended = self.warren(&["shutdown", "--force"]);
-        // With fabrics up `shutdown` ends the daemon alone: a test that failed leaves nothing all the same.
-        let _ = self.warren(&["lab", "off"]);
+        // A test that failed leaves nothing all the same.
+        let ended = machine::end(self);
         if !ended.status.success() && !std::thread::panicking() {
             panic!("shutdown: {}{}", String::from_utf8_lossy(&ended.stderr), self.daemon_log());
         }
     }
 }
 
-/// Waits until something holds, at most 30 seconds.
+/// Waits until something holds, at most a minute: FreeBSD may run under emulation.
 pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// A free port on the machine's loopback.
+/// A free port of the machine.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn text(output: &Output) -> String {

@@ -1,10 +1,19 @@
-//! The main job on the lab, with real processes, frames and third-party clients. Linux only, as root.
+//! The main job with real processes, frames and third-party clients: on the lab of a Linux machine, and on FreeBSD itself. As root.
 //!
-//! Every test has a state directory, and so a machine, of its own. Where it cannot run it says so; under `CI=true` that is a failure.
-#![cfg(target_os = "linux")]
+//! On Linux every test has a machine of its own. On FreeBSD they share one, so they run one after the other (`tests/freebsd/runner`
+//! says `--test-threads=1`) on a machine that may be changed. Where a test cannot run it says so; under `CI=true` that is a failure.
+#![cfg(any(target_os = "linux", target_os = "freebsd"))]
 
+#[cfg(target_os = "linux")]
 mod clients;
 mod crashes;
 mod failures;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
 mod lab;
+#[cfg_attr(target_os = "linux", path = "machine_lab.rs")]
+#[cfg_attr(target_os = "freebsd", path = "machine_freebsd.rs")]
+mod machine;
+#[cfg(target_os = "linux")]
 mod many;
+mod paths;

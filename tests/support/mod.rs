@@ -255,6 +255,7 @@ pub fn network(name: &str, third: u8) -> NetworkSpec {
         ipv6: Some(format!("fd77:{third}::/64").parse().unwrap()),
         gateway4: Some(format!("10.77.{third}.1").parse().unwrap()),
         gateway6: Some(format!("fd77:{third}::1").parse().unwrap()),
+        lan_dhcp: false,
         dhcp4: Some(format!("10.77.{third}.2").parse().unwrap()),
         exclude: vec![],
         nat: true,

@@ -39,6 +39,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<u8, Fail> {
     let kind = args.host.unwrap_or_else(HostKind::usual);
+    if kind == HostKind::Freebsd {
+        // It looks at a published port and at DNS from the machine's own loopback, which only the lab's relays make possible.
+        return Err(Fail::usage("the demo runs in the lab (Linux) or in the sim").hint(
+            "`warren demo --host sim`; on FreeBSD `warren up examples/shop.toml` brings the same up for real",
+        ));
+    }
     let mut spec = match &args.file {
         Some(file) => fabrics::load(file)?,
         None => {

@@ -269,6 +269,7 @@ mod tests {
                 gateway4: Some([10, 0, 0, 1].into()),
                 gateway6: None,
                 dhcp4: Some([10, 0, 0, 2].into()),
+                lan_dhcp: false,
                 exclude: excluded.iter().filter(|(a, b)| a <= b).map(|(a, b)| (at(*a), at(*b))).collect(),
                 nat: false,
                 mtu: 1500,

@@ -125,9 +125,31 @@ fn own_addresses(network: &NetworkSpec, place: &str, found: &mut Vec<Problem>) {
         let message = "the DHCP server and the gateway cannot share an address: each answers ARP for itself";
         found.push(Problem::new("config::own-address", dhcp, message).also(gateway, "the gateway"));
     }
+    if network.lan_dhcp {
+        let wrong = |message: &str| Problem::new("config::dhcp", join(place, "dhcp"), message.to_owned());
+        if network.uplink.is_none() {
+            found.push(
+                wrong("dhcp = \"lan\" needs an uplink: there is no LAN to ask").help("say uplink = \"em0\""),
+            );
+        }
+        if network.ipv4.is_none() {
+            found.push(
+                wrong("dhcp = \"lan\" needs the LAN's prefix, so that a strange address is known as such")
+                    .help("say ipv4 = \"192.168.1.0/24\""),
+            );
+        }
+        if network.dhcp4.is_some() {
+            found.push(wrong("the LAN gives the addresses, or Warren's server does: not both"));
+        }
+        if network.nat {
+            let message =
+                "nat on a network that is the LAN itself: its packets do not leave through the host";
+            found.push(Problem::new("config::nat", join(place, "nat"), message).help("leave `nat` out"));
+        }
+    }
     for (net, own, key) in [
-        (network.ipv4.is_some(), network.gateway4.is_some(), "gateway"),
-        (network.ipv4.is_some(), network.dhcp4.is_some(), "dhcp"),
+        (network.ipv4.is_some() && !network.lan_dhcp, network.gateway4.is_some(), "gateway"),
+        (network.ipv4.is_some() && !network.lan_dhcp, network.dhcp4.is_some(), "dhcp"),
         (network.ipv6.is_some(), network.gateway6.is_some(), "gateway"),
     ] {
         if net && !own {

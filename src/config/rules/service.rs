@@ -131,6 +131,16 @@ fn links(spec: &FabricSpec, service: &ServiceSpec, place: &str, found: &mut Vec<
                 "an instance has a network stack of its own or it has not: its links cannot differ",
             ));
         }
+        if network.lan_dhcp && link.address == AddressMode::Auto {
+            let message = format!(
+                "the LAN gives the addresses of network `{}`: there is no pool",
+                shown(&link.network)
+            );
+            let problem = Problem::new("config::address", join(&at, "address"), message);
+            found.push(
+                problem.help("say address = \"dhcp\", or a fixed one that the LAN's server leaves free"),
+            );
+        }
         if matches!(link.address, AddressMode::Dhcp) {
             let address = join(&at, "address");
             if !link.vnet {

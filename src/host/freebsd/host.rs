@@ -15,6 +15,7 @@ use warren_netgraph::transport::freebsd::{self as sockets, KernelTransport};
 
 use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
+use super::pf_table::Change;
 use super::stack::Stack;
 use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
 use crate::config::spec::{Probe, TemplateSource};
@@ -296,6 +297,10 @@ impl Host for FreeBsd {
                     self.remember(addresses.iter().map(ipnet::IpNet::addr), jail);
                 }
             }
+            Op::IfAddresses { interface, jail } => {
+                return interfaces::addresses(interface, jail)
+                    .map(|addresses| Reply::Addresses { addresses });
+            }
             Op::AliasAdd { interface, addresses } => {
                 return interfaces::add_aliases(interface, addresses)
                     .doing(|| format!("add addresses to {interface}"))
@@ -305,8 +310,10 @@ impl Host for FreeBsd {
                 .doing(|| format!("remove addresses from {interface}"))?,
             Op::AnchorLoad(policy) => pf::load(policy)?,
             Op::AnchorRemove { anchor } => pf::remove(anchor)?,
-            Op::TableAdd { anchor, tables, addresses } => pf::table("add", anchor, tables, addresses)?,
-            Op::TableRemove { anchor, tables, addresses } => pf::table("delete", anchor, tables, addresses)?,
+            Op::TableAdd { anchor, tables, addresses } => pf::table(Change::Add, anchor, tables, addresses)?,
+            Op::TableRemove { anchor, tables, addresses } => {
+                pf::table(Change::Remove, anchor, tables, addresses)?
+            }
             Op::Drain { addresses, wait, .. } => pf::drain(addresses, *wait)?,
             Op::KillStates { addresses, .. } => return pf::kill_states(addresses),
             Op::Listen { name, address, proto } => {

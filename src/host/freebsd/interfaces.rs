@@ -120,6 +120,13 @@ pub fn configure(
     Ok(())
 }
 
+/// The addresses on an interface of a jail.
+pub fn addresses(interface: &str, jail: &str) -> Result<Vec<IpAddr>, Failure> {
+    let there = Stack::of_jail(jails::need(jail)?.jid).and_then(|there| there.interfaces());
+    let there = there.doing(|| format!("list the addresses of {interface} in {jail}"))?;
+    Ok(there.into_iter().filter(|(name, _)| name == interface).flat_map(|(_, addresses)| addresses).collect())
+}
+
 /// Adds addresses to an interface of the host; gives those that were not there before.
 pub fn add_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<Vec<IpNet>> {
     let host = Stack::host()?;

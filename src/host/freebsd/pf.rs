@@ -1,13 +1,16 @@
-//! The packet filter through pfctl(8), the one interface to rules that is the same in every release (facts C).
+//! The packet filter through pfctl(8), the one interface to rules that is the same in every release (facts C). Members of tables
+//! go by [`pf_table`](super::pf_table).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pf_table::{Change, Table};
 use super::tool::{self, Said};
 use crate::firewall::policy::is_anchor;
 use crate::firewall::{Policy, outside, pf, states};
+use crate::host::failure::Context;
 use crate::host::{Failure, Reply};
 
 const PFCTL: &str = "/sbin/pfctl";
@@ -102,22 +105,49 @@ fn check_name(anchor: &str) -> Result<(), Failure> {
     }
 }
 
-/// Adds addresses to tables, or removes them (`verb`: `add`, `delete`).
-pub fn table(verb: &str, anchor: &str, tables: &[String], addresses: &[IpAddr]) -> Result<(), Failure> {
+/// Adds addresses to tables, or removes them.
+pub fn table(change: Change, anchor: &str, tables: &[String], addresses: &[IpAddr]) -> Result<(), Failure> {
     check_name(anchor)?;
-    let removing = verb == "delete";
+    let removing = change == Change::Remove;
     if addresses.is_empty() || removing && !loaded() {
         return Ok(());
     }
-    let list: String = addresses.iter().map(|address| format!("{address}\n")).collect();
-    let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    for table in tables {
-        let said = pfctl(&["-a", anchor, "-t", table, "-T", verb, "-f", "-"], &list)?;
-        if !(said.ok || removing && is_absent(&said)) {
-            said.or_failure(format!("{verb} addresses in the table {table} of {anchor}"))?;
+    tables.iter().try_for_each(|name| match (Table { anchor, name }).change(change, addresses) {
+        Ok(()) => Ok(()),
+        Err(error) if removing && error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        // A kernel that does this otherwise has a pfctl that knows how.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::ENODEV)) => {
+            table_by_pfctl(change, anchor, name, addresses)
         }
+        Err(error) => {
+            let verb = if removing { "remove addresses from" } else { "add addresses to" };
+            Err(error).doing(|| format!("{verb} the table {name} of {anchor}"))
+        }
+    })
+}
+
+fn table_by_pfctl(change: Change, anchor: &str, name: &str, addresses: &[IpAddr]) -> Result<(), Failure> {
+    let list: String = addresses.iter().map(|address| format!("{address}\n")).collect();
+    let verb = if change == Change::Add { "add" } else { "delete" };
+    let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = pfctl(&["-a", anchor, "-t", name, "-T", verb, "-f", "-"], &list)?;
+    if said.ok || change == Change::Remove && is_absent(&said) {
+        return Ok(());
     }
-    Ok(())
+    said.or_failure(format!("{verb} addresses in the table {name} of {anchor}")).map(|_| ())
+}
+
+/// The members of a table; none if it has gone meanwhile.
+fn members(anchor: &str, name: &str) -> Result<BTreeSet<IpAddr>, Failure> {
+    match (Table { anchor, name }).members() {
+        Ok(members) => Ok(members),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(BTreeSet::new()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::ENODEV)) => {
+            let said = pfctl(&["-a", anchor, "-t", name, "-T", "show"], "")?;
+            Ok(said.out.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        }
+        Err(error) => Err(error).doing(|| format!("read the table {name} of {anchor}")),
+    }
 }
 
 fn all_states() -> Result<states::Table, Failure> {
@@ -173,8 +203,8 @@ pub fn inventory() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>
     for anchor in list(&["-a", "warren", "-s", "Anchors"])?.into_iter().filter(|name| is_anchor(name)) {
         let mut tables = BTreeMap::new();
         for table in list(&["-a", &anchor, "-s", "Tables"])? {
-            let members = list(&["-a", &anchor, "-t", &table, "-T", "show"])?;
-            tables.insert(table, members.iter().filter_map(|word| word.parse().ok()).collect());
+            let members = members(&anchor, &table)?;
+            tables.insert(table, members);
         }
         // The kernel goes on listing an emptied anchor.
         let holds = |what| Ok::<_, Failure>(!list(&["-a", &anchor, "-s", what])?.is_empty());

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use ipnet::IpNet;
 
 use super::attach;
+use super::interfaces::is_ours;
 
 /// sys/sockio.h, netinet6/in6_var.h; printed by a C program against the headers of 13.2.
 mod number {
@@ -37,7 +38,7 @@ const IFREQ: usize = 32;
 /// net/if.h: IFF_UP. netinet6/nd6.h, in6_var.h.
 const IFF_UP: u16 = 1;
 const ND6_IFF_IFDISABLED: u32 = 8;
-const IN6_IFF_NODAD: u32 = 0x20;
+const ND6_IFF_NO_DAD: u32 = 0x100;
 /// The longest description that is read.
 const DESCRIPTION: usize = 64;
 
@@ -51,6 +52,8 @@ pub struct Stack {
     /// A kernel may be built without IPv6.
     v6: Option<OwnedFd>,
     pub(super) route: OwnedFd,
+    /// Whether it is a jail's.
+    of_jail: bool,
 }
 
 /// An argument of an ioctl: as many bytes, aligned for whatever is in it.
@@ -131,13 +134,13 @@ impl Stack {
             other => Some(other?),
         };
         let (v4, route) = (open(libc::AF_INET, libc::SOCK_DGRAM)?, open(libc::AF_ROUTE, libc::SOCK_RAW)?);
-        Ok(Self { v4, v6, route })
+        Ok(Self { v4, v6, route, of_jail: false })
     }
 
     /// The stack of a vnet jail.
     pub fn of_jail(jid: i32) -> io::Result<Self> {
         let [v4, v6, route] = attach::sockets(jid)?;
-        Ok(Self { v4, v6: Some(v6), route })
+        Ok(Self { v4, v6: Some(v6), route, of_jail: true })
     }
 
     fn v6(&self) -> io::Result<&OwnedFd> {
@@ -260,8 +263,6 @@ impl Stack {
                 let mut block = Block::<136>::named(interface)?;
                 block.put(16, &sockaddr(net.addr().into()));
                 block.put(72, &sockaddr(net.netmask().into()));
-                // The address is nobody else's, by the pool and the bridge's filter: it may be used at once.
-                block.put(100, &IN6_IFF_NODAD.to_ne_bytes());
                 block.put(120, &u32::MAX.to_ne_bytes());
                 block.put(124, &u32::MAX.to_ne_bytes());
                 ioctl(self.v6()?, number::SIOCAIFADDR_IN6, &mut block)
@@ -269,18 +270,29 @@ impl Stack {
         }
     }
 
-    /// An interface other than lo0 is born with IPv6 disabled (nd6_ifattach()); ifconfig(8) enables it as it adds an address.
+    /// Gets an interface ready for IPv6 addresses that may be used at once.
+    ///
+    /// An interface other than lo0 is born with IPv6 disabled (nd6_ifattach()); ifconfig(8) enables it as it adds an address. And
+    /// `IN6_IFF_NODAD` of the address is in the headers but in no line of the kernel (13.2): only the interface's own flag spares
+    /// the address its second of being tentative, in which nothing can be bound to it. That flag comes first, since enabling brings
+    /// the link-local address.
     fn enable_ipv6(&self, interface: &str) -> io::Result<()> {
         // in6_ndireq: name and nd_ifinfo, whose sixth number is the flags.
         const FLAGS: usize = 16 + 5 * 4;
         let mut block = Block::<72>::named(interface)?;
         ioctl(self.v6()?, number::SIOCGIFINFO_IN6, &mut block)?;
         let flags = u32::from_ne_bytes(block.get(FLAGS));
-        if flags & ND6_IFF_IFDISABLED == 0 {
+        // On an interface of the host's own the address may be somebody else's: there the kernel looks.
+        let spared = if self.of_jail || is_ours(interface) { flags | ND6_IFF_NO_DAD } else { flags };
+        let ready = spared & !ND6_IFF_IFDISABLED;
+        if flags == ready {
             return Ok(());
         }
-        block.put(FLAGS, &(flags & !ND6_IFF_IFDISABLED).to_ne_bytes());
-        ioctl(self.v6()?, number::SIOCSIFINFO_FLAGS, &mut block)
+        for flags in [spared, ready] {
+            block.put(FLAGS, &flags.to_ne_bytes());
+            ioctl(self.v6()?, number::SIOCSIFINFO_FLAGS, &mut block)?;
+        }
+        Ok(())
     }
 
     /// Removes an address. Neither it nor the interface need be there.

@@ -16,6 +16,8 @@ const KENV_ROOM: usize = 128;
 unsafe extern "C" {
     /// kenv(2), which the libc crate does not declare.
     fn kenv(action: c_int, name: *const libc::c_char, value: *mut libc::c_char, len: c_int) -> c_int;
+    /// modfind(2), likewise.
+    fn modfind(name: *const libc::c_char) -> c_int;
 }
 
 /// What a variable is.
@@ -70,6 +72,31 @@ pub fn kind(name: &str) -> io::Result<Option<Kind>> {
     let Some((kind, format)) = answer.split_first_chunk() else { return Ok(None) };
     // CTLTYPE, the low four bits.
     Ok(Some(Kind { ctltype: u32::from_ne_bytes(*kind) & 0xf, format: super::iov::string(format) }))
+}
+
+fn value(name: &str) -> Option<Vec<u8>> {
+    fetch(&mib(name).ok()?).ok()
+}
+
+/// An integer variable of any width; `None` if the kernel has none of that name.
+pub fn integer(name: &str) -> Option<i64> {
+    let bytes = value(name)?;
+    match bytes.len() {
+        4 => bytes.first_chunk().map(|b| i64::from(i32::from_ne_bytes(*b))),
+        8 => bytes.first_chunk().map(|b| i64::from_ne_bytes(*b)),
+        _ => None,
+    }
+}
+
+/// A text variable.
+pub fn text(name: &str) -> Option<String> {
+    value(name).map(|bytes| super::iov::string(&bytes))
+}
+
+/// Whether the kernel has a module, loaded or built in.
+pub fn has_module(name: &str) -> bool {
+    // SAFETY: the name ends with a NUL and lives through the call.
+    CString::new(name).is_ok_and(|name| unsafe { modfind(name.as_ptr()) } >= 0)
 }
 
 /// A variable of the kernel's environment (kenv(1)): it lives as long as the boot.

@@ -282,6 +282,11 @@ impl Host for Lab {
                     self.remember(addresses.iter().map(IpNet::addr), jail);
                 }
             }
+            Op::IfAddresses { interface, jail } => {
+                return interfaces::addresses(interface, &self.need_network(jail)?)
+                    .doing(|| format!("list the addresses of {interface} in {jail}"))
+                    .map(|addresses| Reply::Addresses { addresses });
+            }
             Op::AliasAdd { interface, addresses } => {
                 return interfaces::add_aliases(interface, addresses)
                     .doing(|| format!("add addresses to {interface}"))

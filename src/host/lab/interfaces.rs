@@ -103,6 +103,15 @@ fn quiet_ipv6(interface: &str) {
     }
 }
 
+/// The addresses on an interface of a jail.
+pub fn addresses(interface: &str, jail: &OwnedFd) -> io::Result<Vec<IpAddr>> {
+    with(Some(jail), |netlink| {
+        let index = netlink.index(interface)?;
+        let all = netlink.addresses()?.into_iter();
+        Ok(all.filter(|(of, _)| *of == index).map(|(_, address)| address.addr()).collect())
+    })
+}
+
 /// Adds addresses to an interface of the host; gives those that were not there before.
 pub fn add_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<Vec<IpNet>> {
     let mut netlink = Netlink::open()?;

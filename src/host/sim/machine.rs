@@ -141,6 +141,14 @@ impl Machine {
                     self.jails.get(jail).ok_or_else(|| error(ENOENT, format!("jail {jail} is not there")))?;
                 Reply::Processes { count: jail.processes.len() }
             }
+            Op::IfAddresses { interface, jail } => {
+                let mut all = self.eifaces.values();
+                let found =
+                    all.find(|e| e.jail.as_ref() == Some(jail) && e.inside.as_ref() == Some(interface));
+                let found =
+                    found.ok_or_else(|| error(ENXIO, format!("interface {interface} is not in {jail}")))?;
+                Reply::Addresses { addresses: found.addresses.iter().map(IpNet::addr).collect() }
+            }
             Op::AliasAdd { interface, addresses } => {
                 let fresh =
                     addresses.iter().filter(|a| self.aliases.insert((interface.clone(), **a))).copied();

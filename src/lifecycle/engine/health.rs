@@ -44,6 +44,7 @@ impl Engine {
         if spec.command.is_none() && !spec.persist {
             self.timer(self.now + COUNT_EVERY, Timer::Count(id));
         }
+        self.look(id);
         let leases_missing = given.links.iter().enumerate().any(|(n, l)| l.dhcp && !leased.contains(&n));
         let health = self.health_of(id);
         if !leases_missing && health.is_none() {

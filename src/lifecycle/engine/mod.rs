@@ -7,9 +7,11 @@
 //! - `services` keeps as many instances of each service as are wanted.
 //! - `commands` does what somebody asked for.
 //! - `health` asks instances whether they are well.
+//! - `learn` finds out the addresses that a LAN gave.
 
 mod commands;
 mod health;
+mod learn;
 mod recovery;
 mod services;
 mod text;
@@ -241,6 +243,10 @@ enum Flight {
     Probe(Id, Option<String>),
     /// A look whether anything runs in the jail.
     Count(Id),
+    /// A look at the addresses that the LAN gave on a link.
+    Look(Id, usize),
+    /// Opening a link for an address that was learned.
+    Open(Id, usize),
     /// Loading a network's policy anew.
     Policy(Id, Box<Policy>),
     /// Ending a hook of a start that was given up.
@@ -252,6 +258,7 @@ enum Flight {
 enum Timer {
     Probe(Id),
     Count(Id),
+    Look(Id),
     Service(String, String),
     Quarantine,
 }
@@ -407,6 +414,7 @@ impl Engine {
             match timer {
                 Timer::Probe(id) => self.probe(id),
                 Timer::Count(id) => self.count(id),
+                Timer::Look(id) => self.look(id),
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
             }

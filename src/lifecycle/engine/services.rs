@@ -142,6 +142,7 @@ impl Engine {
                     let free = |v4: bool| self.free_fixed(addresses, v4);
                     (free(true), free(false))
                 }
+                AddressMode::Dhcp if network.spec.lan_dhcp => (Want::Nothing, Want::AutoIfPresent),
                 _ => (Want::AutoIfPresent, Want::AutoIfPresent),
             };
             let name = network.given.id;
@@ -223,6 +224,7 @@ impl Engine {
             gateways: gateways(&unit.spec),
             mtu: unit.spec.mtu,
             dhcp: plan::is_dhcp(&link.address),
+            lan: unit.spec.lan_dhcp && plan::is_dhcp(&link.address),
             vnet: link.vnet,
         })
     }

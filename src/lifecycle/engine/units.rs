@@ -244,6 +244,8 @@ impl Engine {
                 self.probed(id, result.err());
             }
             Flight::Count(id) => self.counted(id, result),
+            Flight::Look(id, link) => self.looked(id, link, result),
+            Flight::Open(id, link) => self.opened(id, link, result),
             Flight::Policy(id, policy) => self.policy_loaded(id, *policy, result.err()),
             Flight::Interrupt => {}
         }

@@ -1,0 +1,167 @@
+//! The life of real jails when something goes wrong with them.
+
+use super::{assert_bare, show};
+use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
+use crate::machine::{self, OUTSIDE};
+
+/// One service whose every hook writes its name down; `bad` fails.
+fn hooked(lab: &Lab, bad: &str) -> String {
+    let notes = lab.path().join("notes");
+    let mut hooks = String::new();
+    for hook in ["prepare", "prestart", "created", "poststart", "prestop", "quiesced", "poststop", "release"]
+    {
+        let fails = if hook == bad { "; exit 7" } else { "" };
+        let phase = "$WARREN_FAILED_PHASE";
+        hooks += &format!("\"exec.{hook}\" = \"echo {hook} {phase} >> {}{fails}\"\n", notes.display());
+    }
+    let start = if bad == "start" { "exit 7;" } else { "true" };
+    format!("{}[services.one.jail]\n{hooks}\"exec.start\" = \"{start}\"\n", beacon("one", "restart = \"no\""))
+}
+
+#[test]
+fn whichever_hook_fails_the_clean_up_runs_and_nothing_is_left() {
+    if !possible(&[]) {
+        return;
+    }
+    // What runs before the failure, and what then takes it back.
+    let starts = ["prepare", "prestart", "created", "start", "poststart"];
+    for (n, bad) in starts.iter().enumerate() {
+        let lab = Lab::new();
+        let file = lab.file("w.toml", &format!("{HEAD}{}", hooked(&lab, bad)));
+        let said = lab.fails(&["up", file.to_str().unwrap()]);
+        assert!(said.contains(&format!("exec.{bad}")) && said.contains("exit status 7"), "{said}");
+        lab.ok(&["down", "t"]);
+        let notes = std::fs::read_to_string(lab.path().join("notes")).unwrap();
+        let ran: Vec<&str> = notes.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        let mut wanted: Vec<&str> = starts[..=n].iter().copied().filter(|hook| *hook != "start").collect();
+        wanted.extend(match *bad {
+            "prepare" => &["release"][..],
+            "prestart" => &["poststop", "release"],
+            "created" | "start" => &["quiesced", "poststop", "release"],
+            _ => &["prestop", "quiesced", "poststop", "release"],
+        });
+        println!("exec.{bad} fails: {ran:?}");
+        assert_eq!(ran, wanted, "{bad}");
+        assert!(notes.lines().last().unwrap().ends_with(&format!("exec.{bad}")), "{notes}");
+        assert_bare(&lab);
+    }
+}
+
+#[test]
+fn a_jail_removed_by_hand_is_noticed_cleaned_up_after_and_replaced() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}{}", beacon("one", "replicas = 2\nrestart = { backoff = \"100ms\" }")),
+    );
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let gone = lab.first("one");
+    let id = gone.rsplit_once('-').unwrap().1.to_owned();
+    show(&format!("jail -r warren-{id}; jls -dN name; ifconfig -l"));
+    wait("another one in its place", || {
+        let all = lab.instances();
+        all.len() == 2 && all.iter().all(|i| i["stage"] == "ready" && i["name"] != gone.as_str())
+    });
+    let left = show(&format!("jls -N name; ngctl list | grep {id}; ifconfig -l; mount | grep {id}"));
+    assert!(!left.contains(&id), "{left}");
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+}
+
+#[test]
+fn a_connection_in_time_wait_holds_up_nothing() {
+    if !possible(&["nc"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", "drain = \"0s\"")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let name = lab.first("one");
+    let id = name.rsplit_once('-').unwrap().1.to_owned();
+    let server = std::thread::spawn(|| machine::outside("nc -l 7778 >/dev/null"));
+    // The instance closes first, so the waiting is its own.
+    let talk = format!(
+        "for i in 1 2 3 4 5 6 7 8 9; do echo x | nc -N -w 3 {OUTSIDE} 7778 && exit 0; sleep 0.3; done; exit 1"
+    );
+    assert!(lab.warren(&["exec", &name, "--", "sh", "-c", &talk]).status.success());
+    server.join().unwrap();
+    let waiting = show(&format!("jexec warren-{id} netstat -an -p tcp"));
+    assert!(waiting.contains("TIME_WAIT"), "{waiting}");
+    let began = std::time::Instant::now();
+    lab.ok(&["down", "t"]);
+    println!("down after {:.1} s", began.elapsed().as_secs_f64());
+    show("jls -dn jid name dying");
+    assert_bare(&lab);
+}
+
+#[test]
+fn a_child_jail_made_inside_goes_with_its_parent() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let jail = "[services.one.jail]\n\"children.max\" = 5\n\"allow.mount\" = true\n\"allow.mount.tmpfs\" = true\nenforce_statfs = 1\n";
+    let file = lab.file("w.toml", &format!("{HEAD}{}{jail}", beacon("one", "")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let name = lab.first("one");
+    let inside = "jail -c name=child persist path=/ children.max=2 && jail -c name=child.deep persist path=/ && \
+                  jexec child.deep sleep 1000 & sleep 0.5; mkdir -p /tmp/m && mount -t tmpfs tmpfs /tmp/m";
+    let said = lab.warren(&["exec", &name, "--", "sh", "-c", inside]);
+    println!("{}", text(&said));
+    let jails = show("jls -N name; mount | grep tmpfs");
+    assert!(jails.contains(".child.deep") && jails.contains("/tmp/m"), "{jails}");
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+    assert!(!show("jls -N name").contains("child"));
+}
+
+#[test]
+fn jails_of_others_are_left_alone() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    show(
+        "jail -c name=svcj-sshd persist path=/; jail -c name=warrenx persist path=/ vnet; ngctl mkpeer . hub theirs x 2>/dev/null",
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", "")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    lab.kill_daemon();
+    lab.start_daemon();
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+    let left = show("jls -N name; jail -r svcj-sshd; jail -r warrenx");
+    assert!(left.contains("svcj-sshd") && left.contains("warrenx"), "{left}");
+}
+
+#[test]
+fn commands_run_as_they_are_told_to() {
+    if !possible(&["id"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let console = lab.path().join("console");
+    let jail = format!(
+        "[services.one.jail]\n\"exec.jail_user\" = \"nobody\"\n\"exec.system_user\" = \"operator\"\n\"exec.clean\" = true\n\
+         \"exec.consolelog\" = \"{}\"\n\"exec.start\" = \"id -un; echo HOME=$HOME PATH=$PATH FOO=$FOO JNAME=$JNAME; cat /dev/null\"\n\
+         \"exec.poststart\" = \"id -un > /tmp/warren-operator; echo $JNAME $JID $JPATH >> /tmp/warren-operator\"\n",
+        console.display()
+    );
+    let service = "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\ncommand = [\"/bin/sleep\", \"1000\"]\nenv = { FOO = \"bar\" }\n";
+    let file = lab.file("w.toml", &format!("{HEAD}{service}{jail}"));
+    show("rm -f /tmp/warren-operator");
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let name = lab.first("one");
+    let id = name.rsplit_once('-').unwrap().1.to_owned();
+    let said = std::fs::read_to_string(&console).unwrap();
+    println!("{said}");
+    assert!(said.contains("nobody") && said.contains("FOO=bar") && said.contains("JNAME=\n"), "{said}");
+    let host = show("cat /tmp/warren-operator; rm -f /tmp/warren-operator");
+    assert!(host.contains("operator") && host.contains(&format!("warren-{id} ")), "{host}");
+    assert!(show(&format!("ps -J warren-{id} -o user,command")).contains("nobody"));
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+}

@@ -1,0 +1,46 @@
+//! The machine behind the tests on Linux: the lab, one for each test.
+
+use std::process::{Command, Output};
+
+use crate::lab::Lab;
+
+/// `ping` that gives up after two seconds.
+pub const PING: [&str; 5] = ["ping", "-c", "1", "-W", "2"];
+
+/// What is missing for a lab.
+pub fn missing() -> Vec<String> {
+    let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+    tun.err().map(|_| "/dev/net/tun".to_owned()).into_iter().collect()
+}
+
+/// A program on the lab's host side.
+pub fn command(lab: &Lab, argv: &[&str]) -> Command {
+    let mut all = vec!["lab", "exec", "--"];
+    all.extend(argv);
+    lab.command(&all)
+}
+
+/// The daemon's number. SO_PEERCRED tells it in our own pid namespace, `warren info` in the lab's.
+pub fn daemon(lab: &Lab) -> i32 {
+    let stream = std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).unwrap();
+    nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap().pid()
+}
+
+/// Ends everything.
+pub fn end(lab: &Lab) -> Output {
+    let ended = lab.warren(&["shutdown", "--force"]);
+    // With fabrics up `shutdown` ends the daemon alone.
+    let _ = lab.warren(&["lab", "off"]);
+    ended
+}
+
+/// Fetches the page behind a published port, from outside.
+pub fn fetch(port: u16) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
