@@ -26,7 +26,7 @@ pub fn sockets(jid: i32) -> io::Result<[OwnedFd; SOCKETS]> {
         (libc::AF_ROUTE, libc::SOCK_RAW),
     ];
     let to = theirs.as_raw_fd();
-    visit(jid, || {
+    visit(jid, Some(to), || {
         let mut fds = [-1; SOCKETS];
         for (fd, (family, kind)) in fds.iter_mut().zip(kinds) {
             // SAFETY: takes numbers, touches no memory.
@@ -43,7 +43,7 @@ pub fn sockets(jid: i32) -> io::Result<[OwnedFd; SOCKETS]> {
 
 /// Sends a signal to every process of a jail and of its children. Whoever forks cannot outrun it, as with a list.
 pub fn kill_all(jid: i32, signal: i32) -> io::Result<()> {
-    visit(jid, || {
+    visit(jid, None, || {
         // SAFETY: takes numbers, touches no memory. -1 leaves out the sender.
         let done = unsafe { libc::kill(-1, signal) } == 0;
         // SAFETY: the address of this thread's error number is always valid.
@@ -51,8 +51,10 @@ pub fn kill_all(jid: i32, signal: i32) -> io::Result<()> {
     })
 }
 
-/// Runs `work` in a child attached to the jail; it may do nothing but system calls, and says whether they worked.
-fn visit(jid: i32, mut work: impl FnMut() -> bool) -> io::Result<()> {
+/// Runs `work` in a child attached to the jail; it may do nothing but system calls, and says whether they worked. Of our descriptors
+/// it has `keep` alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
+/// says (pwd_chroot_chdir()), and another thread may have one open at any moment.
+fn visit(jid: i32, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::Result<()> {
     // SAFETY: the child makes system calls only and ends with _exit, so no lock of another thread's is waited for and nothing is
     // freed or flushed twice.
     match unsafe { libc::fork() } {
@@ -60,6 +62,7 @@ fn visit(jid: i32, mut work: impl FnMut() -> bool) -> io::Result<()> {
         0 => {
             // SAFETY: see above; __error() is this thread's error number.
             unsafe {
+                close_all_but(keep);
                 if libc::jail_attach(jid) == 0 && work() {
                     libc::_exit(0)
                 }
@@ -84,6 +87,19 @@ fn visit(jid: i32, mut work: impl FnMut() -> bool) -> io::Result<()> {
                 }
             }
         }
+    }
+}
+
+/// Called in the child.
+fn close_all_but(keep: Option<RawFd>) {
+    let keep = keep.and_then(|fd| libc::c_uint::try_from(fd).ok());
+    let (below, above) = (keep.unwrap_or(0), keep.map_or(0, |fd| fd + 1));
+    // SAFETY: numbers only; nothing in the child uses the descriptors that are closed.
+    unsafe {
+        if below > 0 {
+            libc::close_range(0, below - 1, 0);
+        }
+        libc::close_range(above, libc::c_uint::MAX, 0);
     }
 }
 

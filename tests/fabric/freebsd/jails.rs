@@ -145,7 +145,7 @@ fn commands_run_as_they_are_told_to() {
     let lab = Lab::new();
     let console = lab.path().join("console");
     let jail = format!(
-        "[services.one.jail]\n\"exec.jail_user\" = \"nobody\"\n\"exec.system_user\" = \"operator\"\n\"exec.clean\" = true\n\
+        "[services.one.jail]\n\"exec.jail_user\" = \"operator\"\n\"exec.system_user\" = \"operator\"\n\"exec.clean\" = true\n\
          \"exec.consolelog\" = \"{}\"\n\"exec.start\" = \"id -un; echo HOME=$HOME PATH=$PATH FOO=$FOO JNAME=$JNAME; cat /dev/null\"\n\
          \"exec.poststart\" = \"id -un > /tmp/warren-operator; echo $JNAME $JID $JPATH >> /tmp/warren-operator\"\n",
         console.display()
@@ -158,10 +158,10 @@ fn commands_run_as_they_are_told_to() {
     let id = name.rsplit_once('-').unwrap().1.to_owned();
     let said = std::fs::read_to_string(&console).unwrap();
     println!("{said}");
-    assert!(said.contains("nobody") && said.contains("FOO=bar") && said.contains("JNAME=\n"), "{said}");
+    assert!(said.contains("operator") && said.contains("FOO=bar") && said.contains("JNAME=\n"), "{said}");
     let host = show("cat /tmp/warren-operator; rm -f /tmp/warren-operator");
     assert!(host.contains("operator") && host.contains(&format!("warren-{id} ")), "{host}");
-    assert!(show(&format!("ps -J warren-{id} -o user,command")).contains("nobody"));
+    assert!(show(&format!("ps -J warren-{id} -o user,command")).contains("operator"));
     lab.ok(&["down", "t"]);
     assert_bare(&lab);
 }
