@@ -294,8 +294,8 @@ impl<T: Transport> Graph<T> {
                     }
                 }
             }
-            // Made anew (ng_ether_disconnect()): it has another id, and the defaults.
-            let ether = self::ether(handle, interface)?;
+            // Made anew, with another id and the defaults (ng_ether_shutdown()); for a moment there is none.
+            let ether = patiently(|| self::ether(handle, interface))?;
             handle.ether(ether).set_promisc(before.promisc)?;
             handle.ether(ether).set_autosrc(before.autosrc)
         })
@@ -371,6 +371,19 @@ fn ether<T: Transport>(handle: &Handle<T>, interface: &str) -> Result<NodeId, Er
         Some(node) if node.node_type.as_bytes() == b"ether" => Ok(node.id),
         _ => Err(gone(&name, "find the ether node")),
     }
+}
+
+/// Tries again for a second what finds nothing yet.
+fn patiently<R>(mut find: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
+    for _ in 0..100 {
+        match find() {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            other => return other,
+        }
+    }
+    find()
 }
 
 /// What is not there is nothing.

@@ -211,7 +211,7 @@ impl Engine {
         }
     }
 
-    fn retry(&mut self, id: Id) {
+    pub(super) fn retry(&mut self, id: Id) {
         self.emit(Record::Retry { unit: id });
         self.turn(id, Stage::Stopping, None);
     }

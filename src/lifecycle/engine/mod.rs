@@ -259,6 +259,7 @@ enum Timer {
     Probe(Id),
     Count(Id),
     Look(Id),
+    Retry(Id),
     Service(String, String),
     Quarantine,
 }
@@ -415,6 +416,8 @@ impl Engine {
                 Timer::Probe(id) => self.probe(id),
                 Timer::Count(id) => self.count(id),
                 Timer::Look(id) => self.look(id),
+                Timer::Retry(id) if self.stage(id) == Some(Stage::Failed) => self.retry(id),
+                Timer::Retry(_) => {}
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
             }

@@ -73,6 +73,7 @@ impl Engine {
         match stage {
             Stage::Running => self.came_up(id),
             Stage::Ready | Stage::Joining | Stage::Leaving => self.watch(id),
+            Stage::Failed => self.retry_later(id),
             _ => {}
         }
         self.movable.push_back(id);

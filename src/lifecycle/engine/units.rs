@@ -13,6 +13,10 @@ use crate::lifecycle::journal::{Left, Mark, Next, Settle, Way, settle};
 use crate::lifecycle::step::{Act, Book, Phase};
 use crate::store::{Record, Stage, Why, WhyKind};
 
+/// How long after a stop that left something behind it is tried again, at first and at last, in milliseconds.
+const FIRST_RETRY: u64 = 5_000;
+const LAST_RETRY: u64 = 300_000;
+
 /// A step and its act, taken out of the journal's borrow.
 enum Move {
     Do(String, Act),
@@ -394,7 +398,19 @@ impl Engine {
                 self.emit(Record::Left { unit: id, left });
                 self.tell("left", json!({ "unit": id, "name": name, "fabric": fabric, "text": text }));
                 self.turn(id, Stage::Failed, None);
+                self.retry_later(id);
             }
+        }
+    }
+
+    /// What is left is tried again by itself, ever more rarely: a jail that was dying has died by then, a volume is no longer busy.
+    /// Not where a hook failed: it is the user's, and runs again when somebody asks for it.
+    pub(super) fn retry_later(&mut self, id: Id) {
+        let Some(unit) = self.state.unit(id).filter(|unit| unit.stage == Stage::Failed) else { return };
+        let hook = unit.left.iter().any(|l| l.failure.is_some() && matches!(l.act, Act::Host(Op::Run(_))));
+        if !hook {
+            let wait = (FIRST_RETRY << unit.journal.round.min(10)).min(LAST_RETRY);
+            self.timer(self.now + wait, super::Timer::Retry(id));
         }
     }
 

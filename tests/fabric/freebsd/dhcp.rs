@@ -19,6 +19,16 @@ fn service(command: &str) -> String {
     )
 }
 
+/// What the client says, once it says that it is done: it is ready a moment before.
+fn log(lab: &Lab, name: &str) -> String {
+    let mut said = String::new();
+    wait("the client's words", || {
+        said = lab.ok(&["logs", name]);
+        said.contains("bound to")
+    });
+    said
+}
+
 /// The state of the one lease.
 fn lease(lab: &Lab, address: &str) -> String {
     let leases = lab.json(&["lease", "ls"]);
@@ -41,7 +51,7 @@ fn dhclient_asks_gets_renews_and_releases_its_reserved_address() {
     let address = lab.address(&name);
     assert_eq!(lease(&lab, &address), "bound");
     let id = name.rsplit_once('-').unwrap().1.to_owned();
-    let said = lab.ok(&["logs", &name]);
+    let said = log(&lab, &name);
     println!("{said}");
     // Its reserved address, asked for at once: no offer, and so no two seconds of listening for another owner.
     assert!(said.contains("DHCPREQUEST on net0") && said.contains("DHCPACK from 10.99.0.2"), "{said}");
@@ -73,7 +83,7 @@ fn dhclient_asks_gets_renews_and_releases_its_reserved_address() {
     );
     lab.ok(&["up", file.to_str().unwrap(), "--timeout", "60s"]);
     let name = lab.first("one");
-    let said = lab.ok(&["logs", &name]);
+    let said = log(&lab, &name);
     for word in
         ["DHCPDISCOVER on net0", "DHCPOFFER from 10.99.0.2", "DHCPREQUEST on net0", "DHCPACK from 10.99.0.2"]
     {
