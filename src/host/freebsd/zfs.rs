@@ -59,7 +59,10 @@ pub fn destroy(snapshot: &str, name: &str) -> Result<(), Failure> {
     }
     let mut pause = Duration::from_millis(1);
     for left in (0..TRIES).rev() {
-        let said = tool::run(ZFS, &["destroy", &dataset], "")?;
+        // A jail that is dying, which sockets in TIME_WAIT keep for a minute, has its root still. The clone is to be gone with all that
+        // is in it, so that cutting it loose loses nothing.
+        let how: &[&str] = if left + 1 == TRIES { &["destroy"] } else { &["destroy", "-f"] };
+        let said = tool::run(ZFS, &[how, &[dataset.as_str()]].concat(), "")?;
         if said.ok || said.err.contains("does not exist") {
             return Ok(());
         }

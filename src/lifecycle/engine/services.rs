@@ -285,15 +285,20 @@ impl Engine {
             let network = &self.state.networks[&id];
             let spec = self.declared(network).unwrap_or(&network.spec);
             let Some(policy) = self.policy_of(&network.given.fabric, spec, &network.given) else { continue };
-            let under_way = self.flights.values().any(|f| matches!(f, Flight::Policy(n, _) if *n == id));
-            if self.policies.get(&id) != Some(&policy) && !under_way {
+            if self.policies.get(&id) != Some(&policy) && !self.loads_policy(id) {
                 self.policies.insert(id, policy.clone());
                 self.perform(Flight::Policy(id, Box::new(policy.clone())), Op::AnchorLoad(policy));
             }
         }
     }
 
+    /// Whether a load of the network's rules is under way.
+    pub(super) fn loads_policy(&self, id: Id) -> bool {
+        self.flights.values().any(|f| matches!(f, Flight::Policy(n, _) if *n == id))
+    }
+
     pub(super) fn policy_loaded(&mut self, id: Id, policy: Policy, failure: Option<Failure>) {
+        self.movable.push_back(id);
         if let Some(failure) = failure {
             let name = self.name(id);
             let text = format!("the rules of the anchor {} could not be loaded: {failure}", policy.anchor);

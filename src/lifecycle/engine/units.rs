@@ -55,8 +55,9 @@ impl Engine {
                 Stage::Starting => Way::Up,
                 Stage::Joining => Way::Join,
                 Stage::Leaving => Way::Leave,
-                // A network outlives the addresses given on it.
+                // A network outlives the addresses given on it, and no load of its rules may come after their removal.
                 Stage::Stopping if self.state.ipam.assignments(id.as_str()).next().is_some() => return,
+                Stage::Stopping if self.loads_policy(id) => return,
                 Stage::Stopping => Way::Down,
                 Stage::Running | Stage::Ready | Stage::Failed => return,
             };

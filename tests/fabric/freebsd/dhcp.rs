@@ -23,7 +23,8 @@ fn service(command: &str) -> String {
 fn log(lab: &Lab, name: &str) -> String {
     let mut said = String::new();
     wait("the client's words", || {
-        said = lab.ok(&["logs", name]);
+        // Its words went to standard error, and come back there.
+        said = text(&lab.warren(&["logs", name]));
         said.contains("bound to")
     });
     said
@@ -47,7 +48,13 @@ fn dhclient_asks_gets_renews_and_releases_its_reserved_address() {
     let file = lab.file("w.toml", &service(command));
     let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "60s"]);
     let name = lab.first("one");
-    assert!(up.status.success(), "{}\n{}{}", text(&up), lab.ok(&["logs", &name]), lab.daemon_log());
+    assert!(
+        up.status.success(),
+        "{}\n{}{}",
+        text(&up),
+        text(&lab.warren(&["logs", &name])),
+        lab.daemon_log()
+    );
     let address = lab.address(&name);
     assert_eq!(lease(&lab, &address), "bound");
     let id = name.rsplit_once('-').unwrap().1.to_owned();

@@ -103,7 +103,7 @@ fn an_instance_gets_its_address_from_the_lans_own_server_and_the_host_keeps_its(
     let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "60s"]);
     let all = lab.instances();
     for instance in &all {
-        println!("{}", lab.ok(&["logs", instance["name"].as_str().unwrap()]));
+        println!("{}", text(&lab.warren(&["logs", instance["name"].as_str().unwrap()])));
     }
     assert!(up.status.success(), "{}{}", text(&up), lab.daemon_log());
     println!("{}", lab.ok(&["ps"]));
