@@ -11,6 +11,7 @@ WARREN=${WARREN:-warren} PACKETS=${PACKETS:-packets} ROUNDS=${ROUNDS:-3} SECONDS
 [ $# -gt 0 ] || set -- 2 50
 work=$(mktemp -d /var/tmp/warren-bench.XXXXXX)
 export WARREN_STATE_DIR=$work/state
+mkdir "$work/root" && mount -t nullfs / "$work/root" || exit 1
 kldload -n pf ng_socket ng_bridge ng_eiface ng_ether ng_bpf ng_hub nullfs if_bridge if_epair
 sysctl -q net.inet.ip.forwarding=1
 printf 'set skip on lo0\nnat-anchor "warren/*"\nrdr-anchor "warren/*"\nanchor "warren/*"\npass all\n' | pfctl -q -f -
@@ -52,7 +53,7 @@ name = "bench"
 ipv4 = "10.89.0.0/24"
 quarantine = "0s"
 [templates.root]
-shared = "/"
+shared = "$work/root"
 [services.one]
 template = "root"
 networks = ["net"]
@@ -86,8 +87,9 @@ X
 	for what in tcp_jail_jail udp_jail_jail tcp_jail_host udp_jail_host; do
 		eval "ours=\$ng_$what theirs=\$if_$what"
 		unit=$([ "${what%%_*}" = tcp ] && echo MiB/s || echo packets/s)
-		awk -v n="$n" -v w="$what" -v u="$unit" -v a="$ours" -v b="$theirs" 'BEGIN {printf "%-6s %-15s %12s %12s %8.2f  (%s)\n", n, w, a, b, b > 0 ? a / b : 0, u}'
+		awk -v n="$n" -v w="$what" -v u="$unit" -v a="$ours" -v b="$theirs" 'BEGIN {printf "%-6s %-15s %12s %12s %8.2f  (%s)\n", n, w, a, b, (b > 0) ? a / b : 0, u}'
 	done
 done
 "$WARREN" shutdown >/dev/null
+umount "$work/root"
 rm -rf "$work"
