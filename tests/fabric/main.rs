@@ -6,5 +6,10 @@
 mod clients;
 mod crashes;
 mod failures;
+mod hostile;
+mod kills;
 mod lab;
+mod machine;
 mod many;
+mod traffic;
+mod upgrade;

@@ -1,0 +1,110 @@
+//! Clients that never rest: what they miss, the fabric lost.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Fetches a page again and again; counts answers and failures.
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    good: Arc<AtomicUsize>,
+    bad: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    pub fn new(port: u16) -> Self {
+        let (stop, good, bad) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (s, g, b) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
+        let thread = std::thread::spawn(move || {
+            while !s.load(Ordering::Relaxed) {
+                if fetch(port) {
+                    g.fetch_add(1, Ordering::Relaxed)
+                } else {
+                    b.fetch_add(1, Ordering::Relaxed)
+                };
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, good, bad, thread: Some(thread) }
+    }
+
+    pub fn good(&self) -> usize {
+        self.good.load(Ordering::Relaxed)
+    }
+
+    pub fn end(mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        (self.good(), self.bad.load(Ordering::Relaxed))
+    }
+}
+
+pub fn fetch(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let mut answer = String::new();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+/// Asks for a name again and again, one question at a time and each only once: an answer that comes late counts with its
+/// lateness, one that does not come at all as lost.
+pub struct Names {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<(usize, usize, Duration)>,
+}
+
+impl Names {
+    /// Of a server on the machine's loopback.
+    pub fn new(server: SocketAddr, name: &str) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let (stopped, query) = (Arc::clone(&stop), question(name));
+        let thread = std::thread::spawn(move || {
+            let (mut asked, mut lost, mut latest) = (0, 0, Duration::ZERO);
+            while !stopped.load(Ordering::Relaxed) {
+                asked += 1;
+                let began = Instant::now();
+                match ask(server, &query) {
+                    true => latest = latest.max(began.elapsed()),
+                    false => lost += 1,
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            (asked, lost, latest)
+        });
+        Self { stop, thread }
+    }
+
+    /// How many questions, how many without an answer, and how late the latest was.
+    pub fn end(self) -> (usize, usize, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn question(name: &str) -> Vec<u8> {
+    let mut query = vec![0x47, 0x11, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    query
+}
+
+/// Whether the name has an address, said within five seconds.
+fn ask(server: SocketAddr, query: &[u8]) -> bool {
+    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return false };
+    let mut answer = [0; 1500];
+    socket.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
+        && socket.connect(server).is_ok()
+        && socket.send(query).is_ok()
+        && socket.recv(&mut answer).is_ok_and(|length| length > 12)
+        && answer[3] & 0xf == 0
+        && answer[7] > 0
+}
