@@ -225,7 +225,8 @@ fn frames() -> Vec<Vec<u8>> {
         MessageType::Inform,
     ];
     let of = |(n, kind): (usize, MessageType)| {
-        let chaddr = if n % 2 == 0 { Mac([2, 0, 0x5e, 0, 1, 1]) } else { Mac([2, 0, 0x5e, 0, 1, 9]) };
+        let chaddr =
+            if n.is_multiple_of(2) { Mac([2, 0, 0x5e, 0, 1, 1]) } else { Mac([2, 0, 0x5e, 0, 1, 9]) };
         let mut options = Options::new();
         options.set(code::REQUESTED_IP, [10, 9, 0, 100]);
         options.set(code::SERVER_ID, [10, 9, 0, 2]);

@@ -146,7 +146,7 @@ fn check_pf(text: &str) -> Result<(), TestCaseError> {
     let first = ["#", "table", "nat-anchor", "rdr-anchor", "anchor", "nat", "rdr", "pass", "block"];
     for line in text.lines().filter(|line| !line.is_empty()) {
         prop_assert!(first.contains(&line.split(' ').next().unwrap()), "{line:?}");
-        prop_assert!(line.matches('"').count() % 2 == 0, "{line:?}");
+        prop_assert!(line.matches('"').count().is_multiple_of(2), "{line:?}");
         prop_assert!(only(line, " \"<>()!=_-.:/#,'"), "{line:?}");
         let label = line.split("label \"").nth(1).and_then(|rest| rest.split('"').next());
         prop_assert!(label.is_none_or(|label| only(label, ":-_")), "{line:?}");

@@ -194,7 +194,9 @@ fn copies_made_while_it_is_written_are_each_one_moment() {
             let mut n = 0_u64;
             while !stop.load(relaxed) {
                 n += 1;
-                store.commit(n, &pair(n as u32), &[serde_json::json!({ "kind": n })], n % 7 == 0).unwrap();
+                store
+                    .commit(n, &pair(n as u32), &[serde_json::json!({ "kind": n })], n.is_multiple_of(7))
+                    .unwrap();
             }
             n
         });

@@ -81,6 +81,8 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
                 }
             }
         });
+        // Also when the test fails: the other thread ends by it.
+        let _stopping = Stopping(stop);
         for n in 0..kills {
             std::thread::sleep(Duration::from_millis(dice.below(700)));
             lab.kill_daemon();
@@ -90,7 +92,6 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
                 check_owners(&lab);
             }
         }
-        stop.store(true, relaxed);
     });
     lab.ok(&["scale", "pool=3", "--timeout", "60s"]);
     lab.wait_ready("pool", 3);
@@ -113,4 +114,13 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
     let left: Vec<_> = began.iter().filter(|id| !ended.contains(id)).collect();
     assert!(left.is_empty(), "their clean-up hooks never ran: {left:?}");
     lab.assert_nothing_left();
+}
+
+/// Says stop when it goes.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

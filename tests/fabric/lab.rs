@@ -170,9 +170,8 @@ impl Lab {
     pub fn end_daemon(&self, signal: Signal) {
         let pid = self.daemon_pid();
         kill(pid, signal).unwrap();
-        wait("the daemon to be dead", || UnixStream::connect(self.state().join("api.sock")).is_err());
-        // The next one waits for nobody's lock.
-        wait("the daemon to be gone", || !Path::new(&format!("/proc/{pid}/exe")).exists());
+        // Not the socket: a verb of the test's may have started another one by now.
+        wait("the daemon to be gone", || is_dead(pid));
     }
 
     /// Kills the daemon as a crash would.
@@ -194,7 +193,7 @@ impl Lab {
         });
         kill(Pid::from_raw(first.expect("the lab's process 1")), Signal::SIGKILL).unwrap();
         wait("everything to be gone", || UnixStream::connect(self.state().join("api.sock")).is_err());
-        wait("the daemon to be gone", || !Path::new(&format!("/proc/{daemon}/exe")).exists());
+        wait("the daemon to be gone", || is_dead(daemon));
     }
 
     /// Starts a daemon again.
@@ -246,6 +245,12 @@ impl Drop for Lab {
             panic!("shutdown: {}{}", String::from_utf8_lossy(&ended.stderr), self.daemon_log());
         }
     }
+}
+
+/// Whether a process has given up its descriptors: it is a zombie, or gone. Its memory goes before its sockets do.
+fn is_dead(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Waits until something holds, at most a minute.

@@ -84,7 +84,7 @@ impl Limiter {
         });
         match paid {
             Ok(_) => Turn::Answer,
-            Err(_) if self.held_back.fetch_add(1, Ordering::Relaxed) % SLIP == 0 => Turn::Slip,
+            Err(_) if self.held_back.fetch_add(1, Ordering::Relaxed).is_multiple_of(SLIP) => Turn::Slip,
             Err(_) => Turn::Drop,
         }
     }

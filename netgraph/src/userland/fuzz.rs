@@ -32,7 +32,7 @@ impl<'a> Tape<'a> {
 pub fn fuzz(data: &[u8]) {
     let mut tape = Tape(data);
     let ports = MemoryPorts::keeping(0);
-    let release = if tape.byte() % 2 == 0 { Release::V13_2 } else { Release::V15 };
+    let release = if tape.byte().is_multiple_of(2) { Release::V13_2 } else { Release::V15 };
     let graph = Graph::with_options(ports.clone(), Options { release });
     let (socket, queue) = graph.add_socket(Box::new(|| ()));
     let mut seconds = 0;
@@ -55,7 +55,7 @@ pub fn fuzz(data: &[u8]) {
             }
             6 => {
                 let node = NodeId(u32::from(tape.byte()));
-                let side = if tape.byte() % 2 == 0 { Side::Stack } else { Side::Wire };
+                let side = if tape.byte().is_multiple_of(2) { Side::Stack } else { Side::Wire };
                 let length = usize::from(tape.byte());
                 graph.input(node, side, tape.piece(length));
             }
