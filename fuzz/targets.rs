@@ -6,8 +6,11 @@
 
 use std::path::PathBuf;
 
-/// The entries. Each takes any bytes and panics only when a promise is broken.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A reader of strangers' bytes: its name, and the entry, which takes any bytes and panics only when a promise is broken.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
     ("config", warren::config::fuzz),
     ("fstab", warren::config::fuzz_fstab),
     ("api_body", warren::daemon::api::fuzz::fuzz),

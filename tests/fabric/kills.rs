@@ -89,7 +89,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
             std::thread::sleep(Duration::from_millis(dice.below(150)));
             lab.start_daemon();
             if n % 10 == 9 {
-                check_owners(&lab);
+                check_owners(lab);
             }
         }
     });

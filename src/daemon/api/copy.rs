@@ -54,14 +54,19 @@ pub(super) async fn backup(_: Writer, State(api): State<Api>) -> Result<Response
         let mut file = tokio::fs::File::from_std(file);
         loop {
             let mut piece = vec![0; PIECE];
-            let read = file.read(&mut piece).await;
-            let end = !matches!(read, Ok(1..));
-            let piece = read.map(|count| {
-                piece.truncate(count);
-                Bytes::from(piece)
-            });
-            // An error breaks the answer off, so that half a file is not taken for a whole one.
-            if (end && piece.is_ok()) || sender.send(piece).await.is_err() || end {
+            let sent = match file.read(&mut piece).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    piece.truncate(count);
+                    sender.send(Ok(Bytes::from(piece))).await
+                }
+                // It breaks the answer off, so that half a file is not taken for a whole one.
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            if sent.is_err() {
                 return;
             }
         }
