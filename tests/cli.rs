@@ -167,7 +167,9 @@ fn ctrl_c_at_up_undoes_what_is_not_ready() {
     );
     let child = world.command(&["up", &file, "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(30);
-    while !world.run(&["ps", "--json"]).stdout.windows(7).any(|w| w == b"\"ready\"") {
+    // Not the key `ready` of the fabric's services, which is there from the beginning.
+    let ready = br#""stage":"ready""#;
+    while !world.run(&["ps", "--json"]).stdout.windows(ready.len()).any(|w| w == ready) {
         assert!(Instant::now() < end, "nothing became ready");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -203,4 +205,55 @@ fn verbs_without_a_daemon() {
     world.text(0, &["man", "--dir", pages.to_str().unwrap()]);
     assert!(Path::new(&pages).join("warren-up.1").exists());
     world.text(2, &["no-such-verb"]);
+}
+
+#[test]
+fn the_store_is_backed_up_while_the_daemon_runs_and_put_back_when_none_does() {
+    let world = World::new();
+    let at = |name: &str| world.dir.path().join(name).display().to_string();
+    assert!(world.text(1, &["backup", &at("none")]).contains("there is no store"));
+    world.json(0, &["up", SHOP]);
+    let made = world.json(0, &["backup", &at("backup")]);
+    assert_eq!(made["from"], "daemon");
+    assert_eq!(made["contents"]["fabrics"], serde_json::json!(["shop"]));
+    assert_eq!(made["contents"]["instances"], 6);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(at("backup")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // Over the one that is there; a place that cannot be written leaves nothing.
+    assert!(world.text(0, &["backup", &at("backup")]).contains("6 instances"));
+    assert!(world.text(1, &["backup", "/nowhere/at/all"]).contains("/nowhere"));
+    // Nothing is put back under a running daemon.
+    let refused = world.json(1, &["restore", &at("backup")]);
+    assert_eq!(refused["error"]["kind"], "conflict");
+    world.json(0, &["down", SHOP]);
+    world.json(0, &["shutdown"]);
+    // Without a daemon the file itself is copied.
+    let empty = world.json(0, &["backup", &at("empty")]);
+    assert_eq!((&empty["from"], &empty["contents"]["instances"]), (&"file".into(), &0.into()));
+    assert!(world.text(1, &["restore", &at("nothing")]).contains("nothing"));
+    std::fs::write(at("text"), "not a store").unwrap();
+    let wrong = world.text(1, &["restore", &at("text")]);
+    assert!(wrong.contains("is damaged") && wrong.contains("text"), "{wrong}");
+    let back = world.json(0, &["restore", &at("backup")]);
+    assert_eq!(back["contents"]["instances"], 6);
+    let replaced = back["replaced"].as_str().unwrap();
+    assert!(Path::new(replaced).exists(), "{replaced}");
+    // What was wanted then comes up anew: other instances, since those of the backup are long gone.
+    let mut daemon = world.command(&["daemon"]).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let all = world.run(&["ps", "--json"]).stdout;
+        let ready = serde_json::from_slice::<Value>(&all).ok().map_or(0, |all| {
+            all["instances"].as_array().map_or(0, |all| all.iter().filter(|i| i["stage"] == "ready").count())
+        });
+        if ready == 6 {
+            break;
+        }
+        assert!(Instant::now() < end, "{ready} are ready");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.json(0, &["down", "shop"]);
+    world.json(0, &["shutdown"]);
+    daemon.wait().unwrap();
 }

@@ -368,3 +368,24 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
     world.settle();
     assert_eq!(world.ready("shop", "one"), 1);
 }
+
+#[test]
+fn a_new_daemon_has_every_name_again_before_it_takes_up_questions() {
+    use warren::lifecycle::engine::{Effect, Engine, Settings};
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let mut state = warren::store::State::default();
+    support::compact(&world.log).iter().for_each(|record| state.apply(record));
+    let boot = state.boot.clone().unwrap();
+    let settings = Settings { roots: "/roots".into(), program: "/program".into(), jobs: 8 };
+    let effects = Engine::new(state, settings).recover(&boot, world.now, 3).effects;
+    let places = |of: &dyn Fn(&Effect) -> bool| -> Vec<usize> {
+        (0..effects.len()).filter(|n| of(&effects[*n])).collect()
+    };
+    let (names, serves) =
+        (places(&|e| matches!(e, Effect::Name(_))), places(&|e| matches!(e, Effect::Serve(_))));
+    // The zone; and of six instances the name, and that it is ready.
+    assert_eq!((names.len(), serves.len()), (1 + 6 + 6, 1), "{effects:#?}");
+    assert!(names.iter().max() < serves.iter().min(), "{effects:#?}");
+}

@@ -186,6 +186,22 @@ fn what_succeeded_may_leave_processes_until_it_is_killed() {
 }
 
 #[test]
+fn the_table_says_what_lives_now_and_not_what_lived_at_the_last_look() {
+    let it = Keeper::new();
+    // The leader ends first; the rest of its group is killed by somebody else, as by the end of a jail.
+    let pid = it.path("pid");
+    assert!(it.run("one", &format!("sleep 1000 & echo $! > {pid}")).unwrap().success());
+    let rest: i32 = it.read("pid").trim().parse().unwrap();
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(rest))).unwrap().as_raw();
+    let listed = || it.client.jobs().unwrap().into_iter().find(|j| j.job == "one").unwrap().alive;
+    assert!(listed());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(rest), nix::sys::signal::Signal::SIGKILL).unwrap();
+    soon("the rest is dead", || warren::keeper::sys::group_members(group).unwrap().is_empty());
+    // At once: the keeper looks by itself every five seconds only.
+    assert!(!listed(), "a dead job is listed as living");
+}
+
+#[test]
 fn a_background_job_is_not_waited_for() {
     let it = Keeper::new();
     assert_eq!(it.run("back", "sleep 1000 &").unwrap(), Status::Exited(0));

@@ -42,7 +42,7 @@ X
 		i=$((i + 1))
 	done
 }
-jail_up() { jls -N name | grep '^j[0-9]' | while read -r j; do jexec "$j" ifconfig 2>/dev/null | grep -q 'inet 10.88.0' && jexec "$j" pgrep sleep >/dev/null && echo "$j"; done | wc -l | tr -d ' '; }
+jail_up() { jls -N name | grep '^j[0-9]' | while read -r j; do jexec "$j" ifconfig 2>/dev/null | grep -q 'inet 10.88.0' && [ -n "$(ps -J "$j" -o pid=)" ] && echo "$j"; done | wc -l | tr -d ' '; }
 jail_left() { echo $(($(jls -N name | grep -c '^j[0-9]') + $(ngctl list 2>/dev/null | grep -c 'Name: j[0-9]*n ') + $(ifconfig -l | tr ' ' '\n' | grep -c '^j[0-9]*i$\|^ngeth'))); }
 jail_clear() {
 	for j in $(jls -N name | grep '^j[0-9]'); do jail -R -f "$work/jail.conf" "$j" 2>/dev/null || jail -R "$j"; done
@@ -67,7 +67,7 @@ replicas = 0
 drain = "0s"
 command = ["/bin/sleep", "100000"]
 X
-	warren_up() { jls -N name | grep '^warren-' | while read -r j; do jexec "$j" ifconfig 2>/dev/null | grep -q 'inet 10.89.0' && jexec "$j" pgrep sleep >/dev/null && echo "$j"; done | wc -l | tr -d ' '; }
+	warren_up() { jls -N name | grep '^warren-' | while read -r j; do jexec "$j" ifconfig 2>/dev/null | grep -q 'inet 10.89.0' && [ -n "$(ps -J "$j" -o pid=)" ] && echo "$j"; done | wc -l | tr -d ' '; }
 	warren_left() { echo $(($(jls -N name | grep -c '^warren-') + $(ngctl list 2>/dev/null | awk '$2 ~ /^[fw][0-9a-z]{8}$/' | wc -l) + $(ifconfig -l | tr ' ' '\n' | grep -c '^w[0-9a-z]\{8\}$'))); }
 	"$WARREN" up "$work/w.toml" >/dev/null || exit 1
 	timed start "$WARREN" scale one="$n"; start=$seconds; up=$(warren_up)

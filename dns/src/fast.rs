@@ -195,6 +195,16 @@ pub(crate) fn error_reply(
     Reply::new(query, question, ask, out).finish(question, code)
 }
 
+/// An empty answer with TC to an ordinary question: the client comes back over TCP. False when it was none; then nothing is to be
+/// sent.
+pub(crate) fn truncated_reply(query: &[u8], out: &mut Vec<u8>) -> bool {
+    let Parsed::Question(question) = parse(query) else { return false };
+    let ask = Ask { transport: Transport::Udp, recursion: false, rotation: 0 };
+    let mut reply = Reply::new(query, &question, ask, out);
+    reply.truncated = true;
+    matches!(reply.finish(&question, rcode::NOERROR), Verdict::Answered(_))
+}
+
 /// Answers a question that has been read.
 pub(crate) fn respond(
     snapshot: &Snapshot,

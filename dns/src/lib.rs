@@ -11,6 +11,7 @@
 
 pub mod fast;
 pub mod forward;
+pub mod fuzz;
 pub mod name;
 pub mod server;
 mod slow;

@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType;
 use tokio::task::spawn_blocking;
 use warren_dns::Change;
 use warren_dns::Transport;
-use warren_dns::server::{Limits, Policy, Server};
+use warren_dns::server::{Limits, Policy, Rate, Server};
 
 async fn udp(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     let query = query(name, rtype, true);
@@ -268,4 +268,47 @@ async fn garbage_does_no_harm() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_floods_is_held_back_and_its_neighbour_is_not() {
+    // Nothing comes back within the test: what is answered is the burst. Without the limiter all of it would be.
+    let run = start(&[], Limits { rate: Rate { burst: 20, per_second: 1 }, ..limits() });
+    let address = run.address;
+    let (whole, empty) = spawn_blocking(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.connect(address).unwrap();
+        let (mut whole, mut empty) = (0, 0);
+        for _ in 0..10 {
+            for _ in 0..50 {
+                socket.send(&query("web.shop.internal", RecordType::A, true)).unwrap();
+            }
+            let mut buffer = [0; 4096];
+            while let Ok(len) = socket.recv(&mut buffer) {
+                let answer = Message::from_vec(&buffer[..len]).unwrap();
+                match answer.metadata.truncation {
+                    true => empty += usize::from(answer.answers.is_empty()),
+                    false => whole += 1,
+                }
+            }
+        }
+        (whole, empty)
+    })
+    .await
+    .unwrap();
+    assert!((20..60).contains(&whole), "{whole} whole answers");
+    assert!((100..200).contains(&empty), "{empty} empty answers with TC");
+    assert_eq!(run.server.counts().limited + whole, 500);
+    // The flooder itself is served over TCP; a neighbour notices nothing.
+    assert_eq!(tcp(address, "web.shop.internal", RecordType::A).await.answers.len(), 2);
+    let neighbour = spawn_blocking(move || {
+        let socket = UdpSocket::bind("127.0.0.7:0").unwrap();
+        socket.set_read_timeout(Some(PATIENT)).unwrap();
+        socket.send_to(&query("web.shop.internal", RecordType::A, true), address).unwrap();
+        let mut buffer = [0; 4096];
+        let len = socket.recv(&mut buffer).unwrap();
+        Message::from_vec(&buffer[..len]).unwrap()
+    });
+    assert_eq!(neighbour.await.unwrap().answers.len(), 2);
 }

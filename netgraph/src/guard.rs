@@ -72,6 +72,49 @@ pub fn link_local(mac: Mac) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
+/// Entry point for fuzzing: any bytes as a frame at the door of a station. What passes is looked at by other means.
+///
+/// # Panics
+/// When a frame passes that pretends to be somebody else's.
+pub fn fuzz(frame: &[u8]) {
+    let guard = Guard {
+        mac: Mac([2, 0x57, 0, 0, 0, 0x11]),
+        v4: vec![Ipv4Addr::new(10, 9, 0, 17)],
+        v6: vec![Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 0x17)],
+        allow_dhcp: true,
+    };
+    let Ok(program) = guard.program() else { return };
+    let whole = program.validate().is_ok() && matches!(program.run(frame), 0 | u32::MAX);
+    assert!(whole, "a filter takes a frame whole or not at all");
+    if program.run(frame) == 0 {
+        return;
+    }
+    assert_eq!(frame.get(6..12), Some(&guard.mac.0[..]), "another's MAC");
+    let byte = |at: usize| frame.get(at).copied();
+    match (byte(12), byte(13)) {
+        (Some(8), Some(0)) => {
+            let source = frame.get(26..30).unwrap_or_default();
+            let header = NET as usize + usize::from(byte(14).unwrap_or(0) & 0xf) * 4;
+            let first = byte(20).unwrap_or(0) & 0x1f == 0 && byte(21) == Some(0);
+            let dhcp = byte(23) == Some(17) && first && frame.get(header..header + 2) == Some(&[0, 67][..]);
+            assert!(!dhcp, "the answer of a DHCP server");
+            assert!(source == [0; 4] || source == guard.v4[0].octets(), "another's IPv4 address");
+        }
+        (Some(8), Some(6)) => {
+            assert_eq!(frame.get(22..28), Some(&guard.mac.0[..]), "another's MAC in ARP");
+            let sender = frame.get(28..32).unwrap_or_default();
+            assert!(sender == [0; 4] || sender == guard.v4[0].octets(), "another's address in ARP");
+        }
+        (Some(0x86), Some(0xdd)) => {
+            let source = frame.get(22..38).unwrap_or_default();
+            let own = [Ipv6Addr::UNSPECIFIED, link_local(guard.mac), guard.v6[0]];
+            assert!(own.iter().any(|a| a.octets() == source), "another's IPv6 address");
+            assert!(byte(20) != Some(58) || !matches!(byte(54), Some(134 | 137)), "a router's message");
+        }
+        other => panic!("frames of type {other:?} do not pass"),
+    }
+}
+
 impl Guard {
     /// The program. It fails with [`AsmError`] only for more addresses than classic BPF can jump over: about 250 of IPv4, 12 of
     /// IPv6.

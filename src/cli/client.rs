@@ -159,6 +159,21 @@ impl Client {
         Ok(Lines { body: response.into_body(), buffer: Vec::new(), start: 0 })
     }
 
+    /// GET of a file. It is written as it comes.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); and when it breaks off, or cannot be written.
+    pub async fn download(&self, path: &str, to: &mut impl std::io::Write) -> Result<u64, Fail> {
+        let mut body = self.send(request(Method::GET, path, Bytes::new())?).await?.into_body();
+        let mut written = 0;
+        while let Some(frame) = body.frame().await {
+            let data = frame.map_err(lost)?.into_data().unwrap_or_default();
+            to.write_all(&data).map_err(|e| Fail::new(format!("writing what the daemon sent: {e}")))?;
+            written += data.len() as u64;
+        }
+        Ok(written)
+    }
+
     /// POST that changes the connection into one of frames (see [`api::Frame`]).
     ///
     /// # Errors

@@ -87,10 +87,10 @@ pub struct Starting {
 pub struct Args {
     #[command(flatten)]
     starting: Starting,
-    /// The group whose members may do everything
+    /// The group whose members may do everything: a name or a number
     #[arg(long)]
     group: Option<String>,
-    /// The group whose members may look
+    /// The group whose members may look: a name or a number
     #[arg(long)]
     read_group: Option<String>,
     /// Leave the terminal's session: for daemons that other verbs start
@@ -160,7 +160,7 @@ fn open_host(kind: HostKind, state_dir: &Path, dns: Option<DnsRelay>) -> Result<
 /// they say; any other main process runs until it is killed.
 fn sim() -> Sim {
     let sim = Sim::new();
-    let boot = daemon::driver::now();
+    let boot = daemon::clock::wall();
     sim.tamper(|machine| machine.boot = boot);
     sim.script(|job| match said(&job.command) {
         Some(status) => Behaviour::Ends(status),
@@ -247,7 +247,9 @@ pub async fn ensure(context: &Context, starting: &Starting) -> Result<Client, Fa
 pub fn spawn(state_dir: &Path, starting: &Starting) -> Result<Child, Fail> {
     let exe = std::env::current_exe().map_err(|e| Fail::new(format!("finding this program: {e}")))?;
     let path = log_path(state_dir);
-    let log = std::fs::File::options().create(true).append(true).open(&path);
+    let log =
+        std::os::unix::fs::OpenOptionsExt::mode(std::fs::File::options().create(true).append(true), 0o600)
+            .open(&path);
     let log = log.map_err(|e| Fail::new(format!("opening {}: {e}", path.display())))?;
     let errors = log.try_clone().map_err(|e| Fail::new(format!("opening {}: {e}", path.display())))?;
     let mut command = Command::new(exe);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod backup;
 pub mod client;
 mod completions;
 mod config;
@@ -30,6 +31,7 @@ mod plan;
 mod ps;
 mod repair;
 mod resolve;
+mod restore;
 mod run;
 mod scale;
 mod shutdown;
@@ -92,6 +94,10 @@ enum Verb {
     Doctor(doctor::Args),
     /// Try again what could not be taken down
     Repair(repair::Args),
+    /// Copy the store to a file, while the daemon runs or not
+    Backup(backup::Args),
+    /// Put a backup in the store's place; nothing may run
+    Restore(restore::Args),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
     /// End the daemon, and in the lab the lab
@@ -209,6 +215,8 @@ impl Cli {
             Verb::Dns(verb) => block_on(dns::run(&context()?, verb)),
             Verb::Doctor(args) => block_on(doctor::run(&context()?, args)),
             Verb::Repair(args) => block_on(repair::run(&context()?, args)),
+            Verb::Backup(args) => block_on(backup::run(&context()?, args)),
+            Verb::Restore(args) => block_on(restore::run(&context()?, args)),
             // These two enter the lab, which a process with a second thread cannot.
             Verb::Daemon(args) => daemon::run(&context()?, &args),
             Verb::Lab(verb) => lab::run(&context()?, &verb),
@@ -242,6 +250,8 @@ impl Verb {
             Self::Dns(dns::Verb::Ls(a)) => a.output.json,
             Self::Doctor(a) => a.output.json,
             Self::Repair(a) => a.output.json,
+            Self::Backup(a) => a.output.json,
+            Self::Restore(a) => a.output.json,
             Self::Shutdown(a) => a.output.json,
             Self::Info(a) => a.output.json,
             Self::Demo(a) => a.output.json,

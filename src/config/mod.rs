@@ -178,6 +178,18 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// The entry for fuzzing the lines of fstab(5) that jail(8) takes: whatever the bytes are, there is a mount or a reason.
+pub fn fuzz_fstab(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for text in text.lines() {
+        match fstab::line(text, spec::MountKind::Fstab) {
+            Ok(Some(mount)) => assert!(!mount.fstype.is_empty() && !mount.source.is_empty()),
+            Ok(None) => {}
+            Err(why) => assert!(!why.is_empty(), "a refusal without a reason"),
+        }
+    }
+}
+
 /// The entry for fuzzing: whatever the bytes are, there is a spec that verifies, or a report.
 ///
 /// # Panics

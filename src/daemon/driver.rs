@@ -6,18 +6,19 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
 use warren_dhcp::ipam::Change as AddressChange;
 
+use super::clock::{now, wall};
 use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
 use crate::ids::Id;
 use crate::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
 };
-use crate::store::db::{Event as Told, StoreError};
+use crate::store::db::{Event as Told, Stamp, StoreError};
 use crate::store::{Record, State, Store};
 
 /// How many events share one commit at most.
@@ -26,7 +27,7 @@ const BATCH: usize = 512;
 const ADDRESS_RECORDS: usize = 10_000;
 /// How often a job that is waited for is looked at.
 const JOB_POLL: Duration = Duration::from_millis(50);
-/// How long after a commit that failed the next attempt is made: a full disk may be emptied.
+/// How long after a commit that failed, or a thread that could not be had, the next attempt is made: a full disk may be emptied.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
 /// What serves names and leases; the driver tells it of every change.
@@ -120,15 +121,6 @@ impl Handle {
     pub fn end(&self) {
         let _ = self.messages.send(Message::End);
     }
-}
-
-/// Milliseconds since the epoch.
-#[must_use]
-#[allow(clippy::disallowed_methods, reason = "the one place where the time of day comes in")]
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A random number: the one place where chance comes in.
@@ -297,7 +289,12 @@ impl Driver {
             return Vec::new();
         }
         loop {
-            match self.store.commit(now(), &out.records, &out.events, out.sync) {
+            match self.store.commit(
+                Stamp { engine: now(), wall: wall() },
+                &out.records,
+                &out.events,
+                out.sync,
+            ) {
                 Ok(told) => return told,
                 // Nothing may be done that is not written down, so nothing is done until it can be.
                 Err(error @ StoreError::Sqlite { .. }) => {
@@ -418,6 +415,7 @@ struct PoolState {
 struct PoolQueue {
     tasks: std::collections::VecDeque<Box<dyn FnOnce() + Send>>,
     idle: usize,
+    threads: usize,
 }
 
 /// How long a thread without work stays.
@@ -431,9 +429,23 @@ impl Pool {
             self.shared.work.notify_one();
             return;
         }
-        drop(queue);
-        let shared = Arc::clone(&self.shared);
-        std::thread::spawn(move || shared.work());
+        loop {
+            let shared = Arc::clone(&self.shared);
+            match std::thread::Builder::new().name("pool".into()).spawn(move || shared.work()) {
+                Ok(_) => queue.threads += 1,
+                // Those that are there come to it.
+                Err(_) if queue.threads > 0 => {}
+                // Without any thread nothing can be done; a machine that is out of them gets some back.
+                Err(error) => {
+                    tracing::error!(%error, "no thread can be had; everything waits until one can");
+                    drop(queue);
+                    std::thread::sleep(COMMIT_RETRY);
+                    queue = lock(&self.shared.queue);
+                    continue;
+                }
+            }
+            return;
+        }
     }
 }
 
@@ -452,6 +464,7 @@ impl PoolState {
                 self.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
             woken.idle -= 1;
             if timeout.timed_out() && woken.tasks.is_empty() {
+                woken.threads -= 1;
                 return;
             }
             queue = woken;

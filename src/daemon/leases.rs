@@ -14,7 +14,8 @@ use warren_dhcp::server::{
     Action, ClientKey, Lease, LeaseChange, LeaseTable, LeaseView, ReservedBinding, Server, ServerConfig,
 };
 
-use super::driver::{Handle, now};
+use super::clock::now;
+use super::driver::Handle;
 use crate::host::{Failure, Frames, NoWitness, Op};
 use crate::ids::Id;
 use crate::lifecycle::engine::{Client, Event};
@@ -23,6 +24,9 @@ use crate::store::NetworkUnit;
 
 /// How long after a hook could not be had the next attempt is made.
 const RETRY: Duration = Duration::from_secs(1);
+/// Promises that wait for the disk at most. Beyond that clients are not promised anything, and ask again: a disk that is full or
+/// slow must not fill the memory.
+const PENDING: usize = 1024;
 
 /// All networks served.
 pub struct Leases {
@@ -207,7 +211,14 @@ impl Line {
             }
             Action::Persist { change, then } => {
                 let token = self.last_token.fetch_add(1, Ordering::Relaxed);
-                lock(&self.pending).insert(token, (change.clone(), then));
+                {
+                    let mut pending = lock(&self.pending);
+                    if pending.len() >= PENDING {
+                        tracing::warn!(network = %self.network, "promises of leases wait for the disk; no more are made");
+                        return;
+                    }
+                    pending.insert(token, (change.clone(), then));
+                }
                 handle.tell(Event::Lease { network: self.network, change, token });
             }
             Action::Log(event) => tracing::debug!(network = %self.network, "{event}"),

@@ -1,16 +1,17 @@
 //! The daemon: decides, and may die at any time.
 //!
-//! - [`driver`] runs the engine: commits what it says, has the effects, feeds back what came of them.
+//! - [`clock`] is its time. [`driver`] runs the engine: commits what it says, has the effects, feeds back what came of them.
 //! - [`names`] serves DNS, [`leases`] serves DHCP, both from what the engine says and nothing else.
 //! - [`api`] answers on a Unix socket; the CLI uses nothing else.
 
 pub mod api;
+pub mod clock;
 pub mod driver;
 pub mod leases;
 pub mod names;
 mod runtime;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,11 +68,13 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     let dir = &options.state_dir;
     // Held until the process ends, however it ends.
     let _lock = lock(dir)?;
+    api::copy::sweep(dir);
     install_program(&program_path(dir))?;
     let (mut store, state) = Store::open(&store_path(dir)).map_err(|e| Failure::new(e.to_string()))?;
+    clock::begin(store.last_at().map_err(|e| Failure::new(e.to_string()))?);
     let addresses: Vec<Record> =
         state.ipam.snapshot().into_iter().map(|change| Record::Address { change }).collect();
-    store.rewrite_addresses(driver::now(), &addresses).map_err(|e| Failure::new(e.to_string()))?;
+    store.rewrite_addresses(clock::now(), &addresses).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -84,20 +87,38 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
         Box::new(Services::new(for_runtime, handle.clone(), tokio))
     };
     let (driver, handle) = Driver::new(store, state, host, settings, make);
-    let listener = listen(dir, options)?;
     let rights = rights(options)?;
+    let listener = listen(dir, &rights)?;
     let api = Api::new(handle.clone(), host_name, dir.clone(), rights, zones);
-    let engine = std::thread::spawn(move || driver.run());
+    // A daemon whose engine has fallen is of no use to anybody; it ends, and the next one goes on.
+    let ended = api.ended();
+    let engine = std::thread::spawn(move || {
+        let _told = Told(ended);
+        driver.run();
+    });
     let served = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         api.serve(listener, interrupted()).await
     });
     handle.end();
     // What is under way is journalled; the next daemon takes it up.
-    let _ = engine.join();
+    let fell = engine.join().is_err();
     let _ = std::fs::remove_file(socket_path(dir));
     runtime.shutdown_background();
+    if fell {
+        return Err(Failure::new("Warren itself failed: its engine fell; the lines above say where")
+            .hint("what runs goes on, and the next daemon takes it up; please report it"));
+    }
     served.map_err(|e| Failure::os("serving the API", &e))
+}
+
+/// Tells of the end of a thread, however it ends.
+struct Told(Arc<tokio::sync::Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// SIGINT or SIGTERM: the daemon ends, what runs goes on.
@@ -113,9 +134,17 @@ async fn interrupted() {
     }
 }
 
-fn lock(dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, Failure> {
+/// Holds the state directory against daemons, until it is dropped.
+///
+/// # Errors
+/// When a daemon has it.
+pub fn lock(dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, Failure> {
     let path = dir.join("daemon.lock");
-    let file = std::fs::File::options().create(true).append(true).open(&path);
+    // Who may open it may lock it, and keep every daemon out.
+    let file = std::fs::File::options().create(true).append(true).mode(0o600).open(&path).and_then(|file| {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    });
     let file = file.map_err(|e| Failure::os(format!("opening {}", path.display()), &e))?;
     nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         match errno {
@@ -128,15 +157,25 @@ fn lock(dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, Failure> {
     })
 }
 
-fn listen(dir: &Path, options: &Options) -> Result<std::os::unix::net::UnixListener, Failure> {
+fn listen(dir: &Path, rights: &Rights) -> Result<std::os::unix::net::UnixListener, Failure> {
     let path = socket_path(dir);
     // The lock says that whoever listened there is dead.
     let _ = std::fs::remove_file(&path);
     let failed = |e: std::io::Error| Failure::os(format!("listening on {}", path.display()), &e);
-    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(failed)?;
+    // Closed to all others until its group is set.
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = std::os::unix::net::UnixListener::bind(&path);
+    nix::sys::stat::umask(before);
+    let listener = listener.map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    // With groups everybody may connect; who may do what is asked of the kernel at each request.
-    let mode = if options.group.is_some() || options.read_group.is_some() { 0o666 } else { 0o600 };
+    let (group, mut mode) = rights.socket();
+    if let Some(group) = group
+        && let Err(error) = std::os::unix::fs::chown(&path, None, Some(group))
+    {
+        // An owner who is not of the group, or not of the whole machine. The door asks everybody in any case.
+        tracing::info!(%error, group, "the socket cannot be given to its group, so all may connect; others are still refused");
+        mode = 0o666;
+    }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
 }
@@ -146,6 +185,7 @@ fn rights(options: &Options) -> Result<Rights, Failure> {
         let Some(name) = name else { return Ok(None) };
         match nix::unistd::Group::from_name(name) {
             Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+            Ok(None) if name.parse::<u32>().is_ok() => Ok(name.parse().ok()),
             Ok(None) => Err(Failure::new(format!("there is no group `{name}`"))),
             Err(errno) => Err(Failure::os(format!("looking up the group `{name}`"), &errno.into())),
         }
@@ -158,15 +198,49 @@ fn rights(options: &Options) -> Result<Rights, Failure> {
 }
 
 /// Puts the running executable where instances can mount it from: a hard link, or a copy across file systems. The old one stays for those
-/// who have it mounted.
+/// who have it mounted. On a full disk the old one must do: what runs is more important than its latest responder.
 fn install_program(dir: &Path) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::os(format!("installing the program in {}", dir.display()), &e);
     std::fs::create_dir_all(dir).map_err(failed)?;
     let exe = std::env::current_exe().map_err(failed)?;
     let (new, place) = (dir.join(".new"), dir.join("warren"));
-    let _ = std::fs::remove_file(&new);
-    if std::fs::hard_link(&exe, &new).is_err() {
-        std::fs::copy(&exe, &new).map_err(failed)?;
+    if same_program(&exe, &place) {
+        return Ok(());
     }
-    std::fs::rename(&new, &place).map_err(failed)
+    let _ = std::fs::remove_file(&new);
+    let linked = std::fs::hard_link(&exe, &new).or_else(|_| std::fs::copy(&exe, &new).map(drop));
+    match linked.and_then(|()| std::fs::rename(&new, &place)) {
+        Err(error) if place.exists() => {
+            let _ = std::fs::remove_file(&new);
+            tracing::warn!(%error, "the program could not be installed; new instances get the one that is there");
+            Ok(())
+        }
+        other => other.map_err(failed),
+    }
+}
+
+/// Whether a file is the program that runs: the same file, or the same bytes.
+fn same_program(exe: &Path, place: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(a), Ok(b)) = (std::fs::metadata(exe), std::fs::symlink_metadata(place)) else { return false };
+    if (a.dev(), a.ino()) == (b.dev(), b.ino()) {
+        return true;
+    }
+    a.len() == b.len() && b.is_file() && same_bytes(exe, place).unwrap_or(false)
+}
+
+fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
+    use std::io::Read as _;
+    let (mut one, mut other) = (std::fs::File::open(one)?, std::fs::File::open(other)?);
+    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let count = one.read(&mut a)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        other.read_exact(&mut b[..count])?;
+        if a[..count] != b[..count] {
+            return Ok(false);
+        }
+    }
 }

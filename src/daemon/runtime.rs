@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::driver::{Handle, Runtime, now};
+use super::clock::now;
+use super::driver::{Handle, Runtime};
 use super::leases::Leases;
 use super::names::Zones;
 use crate::host::Mac;

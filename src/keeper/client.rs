@@ -30,6 +30,7 @@ pub struct Client {
     socket: PathBuf,
     protocol: u32,
     pid: i32,
+    warren: Option<String>,
 }
 
 impl Client {
@@ -40,8 +41,8 @@ impl Client {
     pub fn connect(state_dir: &Path) -> Result<Self, Failure> {
         let socket = socket_path(state_dir);
         let mut line = Line::open(&socket)?;
-        let (protocol, pid) = line.greeted()?;
-        Ok(Self { state_dir: state_dir.to_owned(), socket, protocol, pid })
+        let (protocol, pid, warren) = line.greeted()?;
+        Ok(Self { state_dir: state_dir.to_owned(), socket, protocol, pid, warren })
     }
 
     /// Connects to the keeper of a state directory, starting one if there is none: this program is executed again with
@@ -92,6 +93,12 @@ impl Client {
     #[must_use]
     pub fn protocol(&self) -> u32 {
         self.protocol
+    }
+
+    /// The version of the keeper's Warren; an old one does not say.
+    #[must_use]
+    pub fn warren(&self) -> Option<&str> {
+        self.warren.as_deref()
     }
 
     /// The keeper's process, as the keeper numbers itself.
@@ -376,9 +383,9 @@ impl Line {
         self.socket.set_read_timeout(patience).map_err(|e| Failure::os("the keeper's socket", &e))
     }
 
-    fn greeted(&mut self) -> Result<(u32, i32), Failure> {
+    fn greeted(&mut self) -> Result<(u32, i32, Option<String>), Failure> {
         match self.answer_to(1)?.0 {
-            Reply::Hello { protocol, pid } => Ok((protocol, pid)),
+            Reply::Hello { protocol, pid, warren } => Ok((protocol, pid, warren)),
             other => Err(unexpected(other)),
         }
     }

@@ -470,7 +470,10 @@ impl Jobs {
         };
         let Some(group) = entry.group() else { return };
         let taken = kill(Pid::from_raw(group), None) != Err(Errno::ESRCH);
-        if taken || !sys::signal_group(group, None).unwrap_or(true) {
+        // A killed jail's processes are zombies until its own process 1 reaps them: dead enough, as in `kill_round`.
+        let gone = || !sys::signal_group(group, None).unwrap_or(true);
+        let only_zombies = || sys::group_members(group).is_ok_and(|members| members.is_empty());
+        if taken || gone() || only_zombies() {
             entry.lingering = false;
             self.lingering.remove(id);
             self.drop_if_forgotten(id);
@@ -514,9 +517,13 @@ impl Jobs {
         self.entries.get(id).map_or(JobState::Unknown, Entry::state)
     }
 
-    /// Every job that is not forgotten, and those of which processes live.
+    /// Every job that is not forgotten, and those of which processes live: now, and not when they were last looked at. The leader
+    /// of a jail's job is often reaped a moment before the rest of its group is dead.
     #[must_use]
-    pub fn list(&self) -> Vec<JobInfo> {
+    pub fn list(&mut self) -> Vec<JobInfo> {
+        for id in self.lingering.iter().cloned().collect::<Vec<_>>() {
+            self.look_for_group(&id);
+        }
         let info = |(id, entry): (&String, &Entry)| JobInfo {
             job: id.clone(),
             state: entry.state(),

@@ -365,7 +365,8 @@ impl Keeper {
             Request::Hello { .. } => {
                 connection.greeted = true;
                 let pid = std::process::id().cast_signed();
-                self.say(asked, Reply::Hello { protocol: PROTOCOL, pid }, vec![]);
+                let warren = Some(env!("CARGO_PKG_VERSION").to_owned());
+                self.say(asked, Reply::Hello { protocol: PROTOCOL, pid, warren }, vec![]);
             }
             Request::Start { task, place, spawned, stdio, terminal } => {
                 let id = task.id.clone();

@@ -3,7 +3,8 @@
 //! A keeper outlives daemons and so may be older than the one that talks to it. Hence: every connection opens with
 //! [`Request::Hello`]; fields a reader does not know are skipped; a field added later must have a default that means what
 //! an older keeper does; a request a keeper does not know is answered with [`Reply::Failed`]; [`PROTOCOL`] grows with each
-//! addition, and a client that needs one looks at the number the keeper gave.
+//! addition, and a client that needs one looks at the number the keeper gave. `tests/keeper/v<n>.jsonl` keeps what version n
+//! says, byte for byte, and `tests/keeper_protocol.rs` plays each of those keepers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Exit, Failure, JobState, Process, Status};
 
-/// The version spoken here. 1: everything in this file.
-pub const PROTOCOL: u32 = 1;
+/// The version spoken here. 1: everything in this file but what says otherwise. 2: [`Reply::Hello`] names the keeper's Warren.
+pub const PROTOCOL: u32 = 2;
 
 /// A request with its number, which the answers repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,9 @@ pub enum Reply {
         protocol: u32,
         /// Its process.
         pid: i32,
+        /// The version of its Warren; none: a keeper of protocol 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warren: Option<String>,
     },
     /// The process of a job exists and waits at its gate.
     Ready {
@@ -245,7 +249,7 @@ mod tests {
         assert_eq!(ask, Ask { seq: 3, request: Request::Wait { job: "a".into() } });
         let say: Say =
             serde_json::from_str(r#"{"seq":3,"reply":"hello","protocol":7,"pid":1,"mood":"fine"}"#).unwrap();
-        assert_eq!(say.reply, Reply::Hello { protocol: 7, pid: 1 });
+        assert_eq!(say.reply, Reply::Hello { protocol: 7, pid: 1, warren: None });
     }
 
     #[test]

@@ -10,10 +10,8 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::record::{Record, Scope};
+use super::schema::{self, VERSION};
 use super::state::State;
-
-/// The version of the file's layout and of the records' meaning. A newer one is refused, an older one migrated.
-pub const VERSION: i64 = 1;
 
 /// How many events are kept for `warren events --since`.
 const EVENTS_KEPT: i64 = 10_000;
@@ -31,13 +29,34 @@ pub enum StoreError {
     },
     /// A newer Warren wrote the file.
     #[error(
-        "the store {path} has version {found}, this warren reads versions up to {VERSION}: run the newer warren, or restore a backup"
+        "the store {path} has version {found}{}, this warren reads versions up to {VERSION}: run the newer warren, or restore a backup",
+        .writer.as_ref().map(|v| format!(" (of warren {v})")).unwrap_or_default()
     )]
     Newer {
         /// The file.
         path: String,
         /// Its version.
         found: i64,
+        /// The Warren that wrote it, if it says so.
+        writer: Option<String>,
+    },
+    /// A file could not be written, read or put in its place.
+    #[error("{doing} {path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is no whole store.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What SQLite found.
+        what: String,
     },
     /// A record could not be read.
     #[error("the store {path} holds a record that does not read back, number {seq}: {error}")]
@@ -63,6 +82,22 @@ pub struct Event {
     pub what: Value,
 }
 
+/// When something is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// In the engine's time, which deadlines are in: of records.
+    pub engine: u64,
+    /// By the machine's clock, for people: of events.
+    pub wall: u64,
+}
+
+impl From<u64> for Stamp {
+    /// A moment at which both agree.
+    fn from(at: u64) -> Self {
+        Self { engine: at, wall: at }
+    }
+}
+
 /// An open store.
 pub struct Store {
     db: Connection,
@@ -71,20 +106,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or makes the store and folds what it holds.
+    /// Opens or makes the store and folds what it holds. An older file is brought to today's version; what it was stays beside it.
     ///
     /// # Errors
     /// When the file cannot be opened, is from a newer version, or holds something that is not a record.
     pub fn open(path: &Path) -> Result<(Self, State), StoreError> {
         let name = path.display().to_string();
         let sqlite = |error| StoreError::Sqlite { path: name.clone(), error };
-        let db = Connection::open(path).map_err(sqlite)?;
-        let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(sqlite)?;
-        if found > VERSION {
-            return Err(StoreError::Newer { path: name, found });
-        }
-        db.execute_batch(include_str!("schema.sql")).map_err(sqlite)?;
-        db.pragma_update(None, "user_version", VERSION).map_err(sqlite)?;
+        private(path)?;
+        let mut db = Connection::open(path).map_err(sqlite)?;
+        schema::prepare(&mut db, path)?;
         let cursor =
             db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)).map_err(sqlite)?;
         let store = Self { db, path: name, cursor };
@@ -119,11 +150,12 @@ impl Store {
     /// When SQLite cannot write, a full disk for one; nothing of it is committed then.
     pub fn commit(
         &mut self,
-        at: u64,
+        at: impl Into<Stamp>,
         records: &[Record],
         events: &[Value],
         sync: bool,
     ) -> Result<Vec<Event>, StoreError> {
+        let Stamp { engine, wall } = at.into();
         let path = self.path.clone();
         let sqlite = |error| StoreError::Sqlite { path: path.clone(), error };
         self.db.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" }).map_err(sqlite)?;
@@ -131,14 +163,14 @@ impl Store {
         let made = (|| {
             let tx = self.db.transaction()?;
             for record in records {
-                write(&tx, at, record)?;
+                write(&tx, engine, record)?;
             }
             let mut made = Vec::with_capacity(events.len());
             for what in events {
                 cursor += 1;
                 tx.prepare_cached("INSERT INTO event (cursor, at, body) VALUES (?1, ?2, ?3)")?
-                    .execute(params![cursor, at.cast_signed(), what.to_string()])?;
-                made.push(Event { cursor, at, what: what.clone() });
+                    .execute(params![cursor, wall.cast_signed(), what.to_string()])?;
+                made.push(Event { cursor, at: wall, what: what.clone() });
             }
             if cursor / 1000 != self.cursor / 1000 {
                 tx.execute("DELETE FROM event WHERE cursor <= ?1", [cursor - EVENTS_KEPT])?;
@@ -169,6 +201,17 @@ impl Store {
         .map_err(|error| StoreError::Sqlite { path, error })
     }
 
+    /// The engine's time at which a record was written last, as far as records are left; 0 without any.
+    ///
+    /// # Errors
+    /// When SQLite cannot read.
+    pub fn last_at(&self) -> Result<u64, StoreError> {
+        let at: i64 = (self.db)
+            .query_row("SELECT coalesce(max(at), 0) FROM log", [], |r| r.get(0))
+            .map_err(self.sqlite())?;
+        Ok(at.unsigned_abs())
+    }
+
     /// The cursor of the last event.
     #[must_use]
     pub fn cursor(&self) -> i64 {
@@ -193,6 +236,18 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(self.sqlite())
     }
 
+    /// Closes the store, with its log taken into the one file, which is on disk on return.
+    ///
+    /// # Errors
+    /// When SQLite cannot write.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Self { db, path, .. } = self;
+        let sqlite = |error| StoreError::Sqlite { path: path.clone(), error };
+        db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(sqlite)?;
+        db.close().map_err(|(_, error)| sqlite(error))
+    }
+
     /// How many rows the log holds: what is left of a fabric that is gone is none.
     ///
     /// # Errors
@@ -202,6 +257,20 @@ impl Store {
             self.db.query_row("SELECT count(*) FROM log", [], |r| r.get(0)).map_err(self.sqlite())?;
         Ok(count.unsigned_abs())
     }
+}
+
+/// Makes the file for its owner alone, whatever the umask is, and closes one that is open to others: specs hold environments, and
+/// those passwords. SQLite gives its other files the rights of this one.
+fn private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let done = (|| {
+        let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path)?;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(())
+    })();
+    done.map_err(|error| StoreError::File { path: path.display().to_string(), doing: "opening", error })
 }
 
 fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::Result<()> {

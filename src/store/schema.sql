@@ -1,10 +1,16 @@
--- The store's layout, version 1. Applied at every opening: each statement leaves alone what is there.
-PRAGMA journal_mode = WAL;
+-- The store's layout, version 2: what a new file gets. Older files come here by the steps in schema.rs, which a change of
+-- this file needs as well.
+
+-- About the file itself: `written_by`, the newest Warren that wrote it.
+CREATE TABLE IF NOT EXISTS meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- One row per fact; memory is the fold of all rows in the order of seq.
 CREATE TABLE IF NOT EXISTS log (
     seq   INTEGER PRIMARY KEY AUTOINCREMENT,
-    at    INTEGER NOT NULL,                     -- milliseconds since the epoch
+    at    INTEGER NOT NULL,                     -- milliseconds since the epoch, in the engine's time (src/daemon/clock.rs)
     scope TEXT NOT NULL,                        -- what the fact belongs to; deleted together
     kind  TEXT NOT NULL,
     body  TEXT NOT NULL                         -- JSON, see src/store/record.rs
@@ -14,7 +20,7 @@ CREATE INDEX IF NOT EXISTS log_scope ON log (scope);
 -- What `warren events` prints.
 CREATE TABLE IF NOT EXISTS event (
     cursor INTEGER PRIMARY KEY,
-    at     INTEGER NOT NULL,
+    at     INTEGER NOT NULL,                    -- milliseconds since the epoch, by the machine's clock
     body   TEXT NOT NULL
 );
 

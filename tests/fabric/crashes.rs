@@ -1,48 +1,9 @@
 //! The daemon dies, the machine reboots: what goes on, what is known afterwards, what is made good.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
-use crate::machine;
-
-/// Fetches a page again and again; counts answers and failures.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    good: Arc<AtomicUsize>,
-    bad: Arc<AtomicUsize>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Traffic {
-    fn new(port: u16) -> Self {
-        let (stop, good, bad) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (s, g, b) = (Arc::clone(&stop), Arc::clone(&good), Arc::clone(&bad));
-        let thread = std::thread::spawn(move || {
-            while !s.load(Ordering::Relaxed) {
-                if machine::fetch(port).is_some() {
-                    g.fetch_add(1, Ordering::Relaxed)
-                } else {
-                    b.fetch_add(1, Ordering::Relaxed)
-                };
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self { stop, good, bad, thread: Some(thread) }
-    }
-
-    fn good(&self) -> usize {
-        self.good.load(Ordering::Relaxed)
-    }
-
-    fn end(mut self) -> (usize, usize) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
-        (self.good(), self.bad.load(Ordering::Relaxed))
-    }
-}
+use crate::traffic::Traffic;
 
 #[test]
 fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
@@ -149,23 +110,7 @@ fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
     lab.ok(&["up", file.to_str().unwrap()]);
     let before: Vec<String> = lab.instances().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
     let boot = lab.json(&["info"])["boot"].clone();
-    // Pid 1 of the lab: everything of the machine goes with it.
-    let stream = std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).unwrap();
-    let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
-    drop(stream);
-    let init = std::fs::read_dir("/proc").unwrap().flatten().find_map(|e| {
-        let pid: i32 = e.file_name().to_str()?.parse().ok()?;
-        let same = std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?
-            == std::fs::read_link(format!("/proc/{}/ns/pid", peer.pid())).ok()?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let inner = status.lines().find(|l| l.starts_with("NSpid:"))?.split_whitespace().last()?.to_owned();
-        (same && inner == "1").then_some(pid)
-    });
-    let pid = nix::unistd::Pid::from_raw(init.expect("the lab's pid 1"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    wait("everything to be gone", || {
-        std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).is_err()
-    });
+    lab.power_off();
     lab.start_daemon();
     assert_ne!(lab.json(&["info"])["boot"], boot);
     wait("what is wanted to be ready again", || {

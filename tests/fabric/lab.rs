@@ -1,20 +1,26 @@
 //! What every test has: a state directory of its own, and the program.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::machine;
+use crate::host;
 
 pub struct Lab {
     dir: tempfile::TempDir,
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+    state: PathBuf,
 }
 
 /// Whether the tests can run here. Says loudly when not, and fails under CI.
 pub fn possible(tools: &[&str]) -> bool {
-    let mut missing = machine::missing();
+    let mut missing = host::missing();
     if !nix::unistd::geteuid().is_root() {
         missing.push("root".into());
     }
@@ -40,11 +46,31 @@ fn program() -> PathBuf {
 
 impl Lab {
     pub fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("warren-test-").tempdir_in("/var/tmp").unwrap() }
+        let dir = tempfile::Builder::new().prefix("warren-test-").tempdir_in("/var/tmp").unwrap();
+        let state = dir.path().join("state");
+        Self { dir, program: program(), environment: Vec::new(), state }
+    }
+
+    /// Keeps its state elsewhere.
+    pub fn keep_state_in(mut self, state: &Path) -> Self {
+        self.state = state.to_owned();
+        self
+    }
+
+    /// Runs this program instead.
+    pub fn program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// Sets a variable for all verbs, and so for the daemon.
+    pub fn variable(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
     }
 
     pub fn state(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.state.clone()
     }
 
     /// Writes a file of the test's.
@@ -59,8 +85,9 @@ impl Lab {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.arg("--state-dir").arg(self.state()).args(arguments).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -130,7 +157,7 @@ impl Lab {
 
     /// A program on the machine that holds the instances.
     pub fn host_command(&self, argv: &[&str]) -> Command {
-        machine::command(self, argv)
+        host::command(self, argv)
     }
 
     /// Runs a program there to its end.
@@ -138,13 +165,40 @@ impl Lab {
         self.host_command(argv).output().unwrap()
     }
 
+    /// The daemon's process.
+    pub fn daemon_pid(&self) -> Pid {
+        Pid::from_raw(host::daemon(self))
+    }
+
+    /// Ends the daemon by a signal.
+    pub fn end_daemon(&self, signal: Signal) {
+        let pid = self.daemon_pid();
+        kill(pid, signal).unwrap();
+        // Not the socket: a verb of the test's may have started another one by now.
+        wait("the daemon to be gone", || host::is_dead(pid));
+    }
+
     /// Kills the daemon as a crash would.
     pub fn kill_daemon(&self) {
-        let pid = nix::unistd::Pid::from_raw(machine::daemon(self));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        wait("the daemon to be dead", || {
-            std::os::unix::net::UnixStream::connect(self.state().join("api.sock")).is_err()
+        self.end_daemon(Signal::SIGKILL);
+    }
+
+    #[cfg(target_os = "linux")]
+    /// Kills process 1 of the lab: everything of the machine goes with it, as with its power.
+    pub fn power_off(&self) {
+        let daemon = self.daemon_pid();
+        let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace(daemon.as_raw());
+        let first = std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let inner =
+                status.lines().find(|l| l.starts_with("NSpid:"))?.split_whitespace().last()?.to_owned();
+            (inner == "1" && ours.is_some() && namespace(pid) == ours).then_some(pid)
         });
+        kill(Pid::from_raw(first.expect("the lab's process 1")), Signal::SIGKILL).unwrap();
+        wait("everything to be gone", || UnixStream::connect(self.state().join("api.sock")).is_err());
+        wait("the daemon to be gone", || host::is_dead(daemon));
     }
 
     /// Starts a daemon again.
@@ -153,9 +207,19 @@ impl Lab {
             std::fs::File::options().create(true).append(true).open(self.state().join("daemon.log")).unwrap();
         let mut command = self.command(&["daemon"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        // Reaped by the drop of the test's process; it ends by `shutdown`.
-        std::mem::forget(command.spawn().unwrap());
-        wait("the daemon to answer", || self.warren(&["info"]).status.success());
+        let mut child = command.spawn().unwrap();
+        // It ends by `shutdown`, or by what the test does to it.
+        std::thread::spawn(move || child.wait());
+        wait("the daemon to answer", || UnixStream::connect(self.state().join("api.sock")).is_ok());
+    }
+
+    /// Waits until so many instances of a service are there, and all of them ready.
+    pub fn wait_ready(&self, service: &str, count: usize) {
+        wait(&format!("{count} of {service} to be ready{}", self.daemon_log()), || {
+            let all = self.instances();
+            let of: Vec<_> = all.iter().filter(|i| i["service"] == service).collect();
+            of.len() == count && of.iter().all(|i| i["stage"] == "ready")
+        });
     }
 
     /// Nothing of Warren's is on the lab's host, in the store, or below the state directory.
@@ -180,7 +244,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A test that failed leaves nothing all the same.
-        let ended = machine::end(self);
+        let ended = host::end(self);
         if !ended.status.success() && !std::thread::panicking() {
             panic!("shutdown: {}{}", String::from_utf8_lossy(&ended.stderr), self.daemon_log());
         }
@@ -224,4 +288,33 @@ pub fn beacon(name: &str, more: &str) -> String {
          command = [\"@warren\", \"beacon\", \"--port\", \"80\", \"--name\", \"{name}\"]\n\
          health = {{ http = 80, interval = \"200ms\" }}\n{more}\n"
     )
+}
+
+/// A sequence of numbers from a seed (splitmix64). `WARREN_SEED` sets it; it is printed, so that a run can be had again.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new() -> Self {
+        let given = std::env::var("WARREN_SEED").ok().and_then(|n| n.parse().ok());
+        let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+        eprintln!("WARREN_SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+/// How often something is done: what the variable says, or few times enough for every run of the tests.
+pub fn times(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }

@@ -10,10 +10,21 @@ mod crashes;
 mod failures;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+#[cfg_attr(target_os = "linux", path = "host_lab.rs")]
+#[cfg_attr(target_os = "freebsd", path = "host_freebsd.rs")]
+mod host;
+#[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod kills;
 mod lab;
-#[cfg_attr(target_os = "linux", path = "machine_lab.rs")]
-#[cfg_attr(target_os = "freebsd", path = "machine_freebsd.rs")]
+#[cfg(target_os = "linux")]
 mod machine;
 #[cfg(target_os = "linux")]
 mod many;
 mod paths;
+#[cfg(target_os = "linux")]
+mod questions;
+mod traffic;
+#[cfg(target_os = "linux")]
+mod upgrade;

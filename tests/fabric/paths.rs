@@ -1,7 +1,7 @@
 //! Who reaches whom.
 
+use crate::host;
 use crate::lab::{HEAD, Lab, beacon, possible, text};
-use crate::machine;
 
 #[test]
 fn instances_reach_each_other_but_not_across_isolated_networks() {
@@ -22,8 +22,7 @@ fn instances_reach_each_other_but_not_across_isolated_networks() {
             .collect()
     };
     let (a, b) = (of("a"), of("b"));
-    let ping =
-        |from: &str, to: &str| lab.warren(&[&["exec", from, "--"][..], &machine::PING, &[to]].concat());
+    let ping = |from: &str, to: &str| lab.warren(&[&["exec", from, "--"][..], &host::PING, &[to]].concat());
     assert!(ping(&a[0].0, &a[1].1).status.success(), "{}", text(&ping(&a[0].0, &a[1].1)));
     assert!(!ping(&a[0].0, &b[0].1).status.success(), "an isolated network was reached");
     assert!(!ping(&b[0].0, &a[0].1).status.success(), "an isolated network reached out");

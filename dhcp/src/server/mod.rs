@@ -17,6 +17,7 @@ mod action;
 mod config;
 mod dynamic;
 mod engine;
+pub mod fuzz;
 mod lease;
 mod limit;
 mod reply;

@@ -49,6 +49,35 @@ pub struct Forwarded {
     pub failed_attempts: usize,
 }
 
+/// What an upstream's bytes do to the messages of forwarding: for [`crate::fuzz`].
+pub(crate) fn fuzz_relay(
+    query: &[u8],
+    question: &Question,
+    transport: Transport,
+    reply: &[u8],
+    limit: usize,
+) {
+    let sent = message::build(query, question, 0x4711);
+    assert!(hickory_proto::op::Message::from_vec(&sent).is_ok(), "what goes upstream is a message");
+    // Whatever the bytes are: a reply that is believed is one to this question.
+    let mut believed = sent.get(..question.end()).unwrap_or_default().to_vec();
+    if let Some(word) = believed.get_mut(2..4) {
+        word.copy_from_slice(&[0x81, 0x80]);
+    }
+    if let (Some(counts), Some(theirs)) = (believed.get_mut(6..12), reply.get(..6)) {
+        counts.copy_from_slice(theirs);
+    }
+    believed.extend_from_slice(reply.get(6..).unwrap_or_default());
+    for reply in [reply, &believed] {
+        if message::answers(reply, &sent)
+            && let Some(out) = message::relay(reply, query, question, transport)
+        {
+            assert!(out.len() <= limit, "a relayed answer of {} bytes", out.len());
+            assert_eq!(out.get(..2), query.get(..2), "the answer to another query");
+        }
+    }
+}
+
 /// Forwards queries; remembers only which upstream answered last.
 #[derive(Debug, Default)]
 pub struct Forwarder {

@@ -49,6 +49,8 @@ counters! {
     truncated,
     /// Not answered: responses and scraps.
     dropped,
+    /// Not answered, or with TC alone, because the client asked too fast.
+    limited,
     /// Sent on to an upstream.
     forwarded,
     /// Forwarded queries that no upstream answered; the client got SERVFAIL.

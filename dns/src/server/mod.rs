@@ -6,6 +6,7 @@
 
 mod metrics;
 mod quota;
+mod rate;
 mod tcp;
 mod udp;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use metrics::Counts;
+pub use rate::Rate;
 
 use crate::forward::{Forwarder, Patience};
 use crate::wire::{Question, Transport};
@@ -56,6 +58,8 @@ pub struct Limits {
     pub pipeline: usize,
     /// How long forwarding tries.
     pub patience: Patience,
+    /// How many answers a client gets over UDP.
+    pub rate: Rate,
 }
 
 impl Default for Limits {
@@ -68,6 +72,7 @@ impl Default for Limits {
             tcp_idle: Duration::from_secs(10),
             pipeline: 16,
             patience: Patience::default(),
+            rate: Rate::default(),
         }
     }
 }
@@ -80,6 +85,7 @@ struct Shared {
     forwarder: Forwarder,
     forwards: Arc<Quota>,
     connections: Arc<Quota>,
+    rate: rate::Limiter,
     counters: Counters,
     rotation: AtomicU32,
     /// Addresses answered on, each with its off switch.
@@ -106,6 +112,7 @@ impl Server {
             forwarder: Forwarder::new(limits.patience),
             forwards: Quota::new(limits.forwards, limits.forwards_per_client),
             connections: Quota::new(limits.connections, limits.connections_per_client),
+            rate: rate::Limiter::new(limits.rate, tokio::time::Instant::now()),
             counters: Counters::default(),
             rotation: AtomicU32::new(0),
             listening: Mutex::default(),

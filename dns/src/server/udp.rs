@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::metrics::Counters;
-use crate::fast::{Ask, Verdict, answer, error_reply};
+use super::rate::Turn;
+use crate::fast::{Ask, Verdict, answer, error_reply, truncated_reply};
 use crate::wire::{MAX_UDP, Question, Transport, rcode};
 
 /// Datagrams handled before other tasks of the thread get a turn.
@@ -26,11 +27,12 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: Arc<UdpSocket>, stop: Can
     let mut out = Vec::with_capacity(MAX_UDP);
     while let Some(ready) = stop.run_until_cancelled(socket.readable()).await {
         let mut failed = ready.is_err();
+        let now = tokio::time::Instant::now();
         for _ in 0..BATCH {
             match socket.try_recv_from(&mut query) {
                 Ok((len, client)) => {
                     let bytes = query.get(..len).unwrap_or_default();
-                    if handle(&shared, &socket, bytes, client, &mut out)
+                    if handle(&shared, &socket, bytes, client, now, &mut out)
                         && let Some(Err(_)) = stop.run_until_cancelled(send(&socket, &out, client)).await
                     {
                         Counters::one(&shared.counters.send_errors);
@@ -68,6 +70,7 @@ fn handle(
     socket: &Arc<UdpSocket>,
     query: &[u8],
     client: SocketAddr,
+    now: tokio::time::Instant,
     out: &mut Vec<u8>,
 ) -> bool {
     let counters = &shared.counters;
@@ -78,6 +81,11 @@ fn handle(
         return false;
     }
     out.clear();
+    let turn = shared.rate.take(client.ip(), now);
+    if turn != Turn::Answer {
+        Counters::one(&counters.limited);
+        return turn == Turn::Slip && truncated_reply(query, out);
+    }
     let ask = Ask {
         transport: Transport::Udp,
         recursion: shared.may_forward(client.ip()),

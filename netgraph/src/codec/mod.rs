@@ -105,5 +105,46 @@ macro_rules! requests {
 use bare_requests;
 use requests;
 
+/// Entry point for fuzzing: any bytes as a message, and as every payload there is. What reads survives the way to bytes and back.
+///
+/// # Panics
+/// When a promise of this module does not hold.
+pub fn fuzz(bytes: &[u8]) {
+    fn read<P: Payload + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+        if let Ok(payload) = P::from_bytes(bytes) {
+            assert_eq!(
+                P::from_bytes(&payload.to_bytes()).as_ref(),
+                Ok(&payload),
+                "what is written reads back"
+            );
+        }
+    }
+    let data = Message::parse(bytes).map_or(bytes, |message| {
+        let reply = message.reply(message.data);
+        assert!(Message::parse(&reply).is_ok_and(|m| m.header.is_response() && m.data == message.data));
+        message.data
+    });
+    read::<generic::MkPeer>(data);
+    read::<generic::Connect>(data);
+    read::<generic::HookList>(data);
+    read::<generic::NodeList>(data);
+    read::<generic::TypeList>(data);
+    read::<generic::Text>(data);
+    read::<bridge::Table>(data);
+    read::<bridge::Config>(data);
+    read::<bridge::MoveHost>(data);
+    read::<eiface::IfAddrs>(data);
+    read::<bpf::HookProgram>(data);
+    read::<bpf::GetProgram>(data);
+    read::<ether::Address>(data);
+    if let Ok(name) = eiface::IfName::from_bytes(data) {
+        // A name that is no UTF-8 is shown with replacements, which need more room than there is.
+        assert!(eiface::IfName::from_bytes(&name.to_bytes()).is_ok());
+    }
+    if let Ok(addresses) = eiface::IfAddrs::from_bytes(data) {
+        let _ = addresses.mac();
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -131,40 +131,13 @@ proptest! {
     /// Whoever answers, nothing panics.
     #[test]
     fn hostile_bytes(bytes in vec(any::<u8>(), 0..400)) {
-        hostile(&bytes);
+        fuzz(&bytes);
     }
 
     /// The same where the counts are small enough to be believed.
     #[test]
     fn hostile_counts(count in 0u32..8, bytes in vec(any::<u8>(), 0..400)) {
-        hostile(&[&count.to_ne_bytes(), &bytes[..]].concat());
-    }
-}
-
-/// Reads these bytes as everything there is.
-fn hostile(bytes: &[u8]) {
-    fn read<P: Payload>(bytes: &[u8]) {
-        if let Ok(payload) = P::from_bytes(bytes) {
-            let _ = payload.to_bytes();
-        }
-    }
-    let _ = Message::parse(bytes);
-    read::<generic::MkPeer>(bytes);
-    read::<generic::Connect>(bytes);
-    read::<generic::HookList>(bytes);
-    read::<generic::NodeList>(bytes);
-    read::<generic::TypeList>(bytes);
-    read::<generic::Text>(bytes);
-    read::<bridge::Table>(bytes);
-    read::<bridge::Config>(bytes);
-    read::<bridge::MoveHost>(bytes);
-    read::<eiface::IfName>(bytes);
-    read::<eiface::IfAddrs>(bytes);
-    read::<bpf::HookProgram>(bytes);
-    read::<bpf::GetProgram>(bytes);
-    read::<ether::Address>(bytes);
-    if let Ok(addresses) = eiface::IfAddrs::from_bytes(bytes) {
-        let _ = addresses.mac();
+        fuzz(&[&count.to_ne_bytes(), &bytes[..]].concat());
     }
 }
 

@@ -24,6 +24,7 @@ mod bridge;
 mod control;
 mod eiface;
 mod ether;
+pub mod fuzz;
 mod generic;
 mod graph;
 mod path;

@@ -250,12 +250,13 @@ fn params(instance: &InstanceSpec, place: &str, found: &mut Vec<Problem>) {
             (Kind::Any, _) => true,
             _ => false,
         };
-        let nul = match value {
-            ParamValue::Text(text) => text.contains('\0'),
-            ParamValue::List(list) => list.iter().any(|item| item.contains('\0')),
+        // A NUL would end it for the kernel; what else steers a terminal would do so in everybody's `jls`.
+        let steers = match value {
+            ParamValue::Text(text) => text.contains(char::is_control),
+            ParamValue::List(list) => list.iter().any(|item| item.contains(char::is_control)),
             ParamValue::Bool(_) | ParamValue::Int(_) => false,
         };
-        if !fits || nul {
+        if !fits || steers {
             found.push(wrong(format!("`{}` cannot have this value", shown(name))));
         }
     }

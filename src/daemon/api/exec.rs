@@ -142,7 +142,7 @@ pub(super) async fn exec(
         wanted.term.clone().filter(|_| wanted.terminal.is_some()).map(|term| ("TERM".to_owned(), term)),
     );
     let job = Job {
-        id: format!("{id}.exec.{}.{}", super::super::driver::now(), LAST.fetch_add(1, Ordering::Relaxed)),
+        id: format!("{id}.exec.{}.{}", crate::daemon::clock::now(), LAST.fetch_add(1, Ordering::Relaxed)),
         jail: Some(id.jail()),
         command: CommandLine::Argv(wanted.command),
         env,

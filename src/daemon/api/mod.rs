@@ -1,9 +1,14 @@
 //! The API: HTTP/1.1 and JSON under /v1 on a Unix socket. The CLI uses nothing else.
 //!
 //! Who may do what is decided by the peer's credentials: the owner of the daemon and root may do everything, members of
-//! `--group` too, members of `--read-group` may look. Everybody else is refused before the request is read.
+//! `--group` too, members of `--read-group` may look. Everybody else is refused at the [door], before the request is read.
+//! Handlers say by [`Reader`] and [`Writer`] what they need.
 
+pub(super) mod copy;
+mod door;
 mod exec;
+pub mod fuzz;
+mod peer;
 mod requests;
 mod rights;
 mod stream;
@@ -36,6 +41,8 @@ pub struct Api {
     state_dir: Arc<PathBuf>,
     rights: Arc<Rights>,
     names: Arc<Zones>,
+    /// Held while the store is copied.
+    copying: Arc<tokio::sync::Mutex<()>>,
     /// Told when somebody asks the daemon to end.
     ended: Arc<tokio::sync::Notify>,
 }
@@ -65,6 +72,7 @@ pub struct Api {
         requests::inventory,
         requests::repair,
         requests::shutdown,
+        copy::backup,
         stream::events,
         stream::logs,
         stream::forget_logs,
@@ -142,8 +150,8 @@ struct Writer;
 impl FromRequestParts<Api> for Reader {
     type Rejection = Rejected;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Rejected> {
-        match api.rights.access(parts) {
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &Api) -> Result<Self, Rejected> {
+        match Rights::access(parts) {
             Access::None => {
                 Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon"))
             }
@@ -155,8 +163,8 @@ impl FromRequestParts<Api> for Reader {
 impl FromRequestParts<Api> for Writer {
     type Rejection = Rejected;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Rejected> {
-        match api.rights.access(parts) {
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &Api) -> Result<Self, Rejected> {
+        match Rights::access(parts) {
             Access::Write => Ok(Self),
             Access::Read => Err(Rejected::new(
                 StatusCode::FORBIDDEN,
@@ -181,7 +189,13 @@ impl Api {
         names: Arc<Zones>,
     ) -> Self {
         let (state_dir, rights) = (Arc::new(state_dir), Arc::new(rights));
-        Self { handle, host, state_dir, rights, names, ended: Arc::default() }
+        Self { handle, host, state_dir, rights, names, copying: Arc::default(), ended: Arc::default() }
+    }
+
+    /// What ends [`serve`](Self::serve) when it is notified.
+    #[must_use]
+    pub fn ended(&self) -> Arc<tokio::sync::Notify> {
+        Arc::clone(&self.ended)
     }
 
     fn router(self) -> Router {
@@ -206,11 +220,12 @@ impl Api {
             .route("/v1/events", get(stream::events))
             .route("/v1/repair", post(requests::repair))
             .route("/v1/shutdown", post(requests::shutdown))
+            .route("/v1/backup", get(copy::backup))
             .route(
                 "/openapi.json",
                 get(|_: Reader, _: State<Self>| async { axum::Json(Description::openapi()) }),
             )
-            .fallback(|| async {
+            .fallback(|_: Reader| async {
                 Rejected::not_found("there is no such thing in this API; see /openapi.json")
             })
             .with_state(self)
@@ -226,6 +241,7 @@ impl Api {
         interrupted: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let ended = Arc::clone(&self.ended);
+        let door = door::Door::new(listener, Arc::clone(&self.rights));
         let service = self.router().into_make_service_with_connect_info::<rights::Peer>();
         let end = async move {
             tokio::select! {
@@ -235,7 +251,7 @@ impl Api {
         };
         // Followers of events never end by themselves, so the end waits for nobody.
         tokio::select! {
-            served = async { axum::serve(listener, service).await } => served,
+            served = async { axum::serve(door, service).await } => served,
             () = end => Ok(()),
         }
     }

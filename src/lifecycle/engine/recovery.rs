@@ -39,7 +39,14 @@ impl Engine {
             self.timer(at, super::Timer::Quarantine);
         }
         self.policies_stale = !rebooted;
-        self.finish()
+        let mut out = self.finish();
+        // Questions wait in the keeper's sockets: they are taken up when every name is there again, or the first ones would be
+        // told that there is none.
+        let (serve, rest): (Vec<_>, Vec<_>) =
+            out.effects.into_iter().partition(|effect| matches!(effect, Effect::Serve(_)));
+        out.effects = rest;
+        out.effects.extend(serve);
+        out
     }
 
     /// Lets the keeper forget jobs whose ends were written down, or whose unit is gone.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{assert_bare, show, words};
+use crate::host::{self, HOST, OUTSIDE};
 use crate::lab::{Lab, possible, text, wait};
-use crate::machine::{self, HOST, OUTSIDE};
 
 const SHOP: &str = include_str!("../../../examples/shop.toml");
 
@@ -75,12 +75,12 @@ fn the_shop_is_what_the_base_system_sees_and_goes_without_a_trace() {
     let mut hosts = BTreeSet::new();
     wait("both members to have answered", || {
         hosts.extend(
-            machine::fetch(8080)
+            host::fetch(8080)
                 .and_then(|page| page.lines().find(|l| l.starts_with("host ")).map(str::to_owned)),
         );
         hosts.len() == 2
     });
-    let listen = std::thread::spawn(|| machine::outside("nc -N -l 7777 </dev/null; sockstat -4 >/dev/null"));
+    let listen = std::thread::spawn(|| host::outside("nc -N -l 7777 </dev/null; sockstat -4 >/dev/null"));
     wait("NAT", || inside(&format!("echo hello | nc -N -w 3 {OUTSIDE} 7777; echo rc=$?")).contains("rc=0"));
     listen.join().unwrap();
     let anchor = words("pfctl -a warren -s Anchors").pop().unwrap();
@@ -91,7 +91,7 @@ fn the_shop_is_what_the_base_system_sees_and_goes_without_a_trace() {
 
     lab.ok(&["down", "shop"]);
     assert_bare(&lab);
-    assert!(machine::fetch(8080).is_none(), "the port is closed");
+    assert!(host::fetch(8080).is_none(), "the port is closed");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The life of real jails when something goes wrong with them.
 
 use super::{assert_bare, show};
+use crate::host::{self, OUTSIDE};
 use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
-use crate::machine::{self, OUTSIDE};
 
 /// One service whose every hook writes its name down; `bad` fails.
 fn hooked(lab: &Lab, bad: &str) -> String {
@@ -88,7 +88,7 @@ fn a_connection_in_time_wait_holds_up_nothing() {
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");
     let id = name.rsplit_once('-').unwrap().1.to_owned();
-    let server = std::thread::spawn(|| machine::outside("nc -l 7778 >/dev/null"));
+    let server = std::thread::spawn(|| host::outside("nc -l 7778 >/dev/null"));
     // The instance closes first, so the waiting is its own.
     let talk = format!(
         "for i in 1 2 3 4 5 6 7 8 9; do echo x | nc -N -w 3 {OUTSIDE} 7778 && exit 0; sleep 0.3; done; exit 1"

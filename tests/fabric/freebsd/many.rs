@@ -15,7 +15,7 @@ fn numbers() -> (Vec<usize>, usize) {
 
 /// What the kernel and the daemon hold: types of the kernel's memory that jails, interfaces and nodes live in.
 fn held(lab: &Lab) -> String {
-    let pid = crate::machine::daemon(lab);
+    let pid = crate::host::daemon(lab);
     show(&format!(
         "vmstat -m | awk '$1 ~ /^(ifnet|ifaddr|netgraph_node|netgraph_hook|netgraph|prison|vnet|BPF|rtentry|lltable|mount|newblk)$/{{print $1, $2}}' | tr '\\n' ' '; echo; \
          echo daemon $(ps -o rss= -p {pid}) KB, keeper $(pgrep -f 'warren keeper' | xargs -n1 ps -o rss= -p) KB; ngctl list 2>/dev/null | wc -l; mount | wc -l"

@@ -2,8 +2,8 @@
 //! else's do.
 
 use super::{assert_bare, show};
+use crate::host::{HOST, OUTSIDE};
 use crate::lab::{HEAD, Lab, free_port, possible, wait};
-use crate::machine::{HOST, OUTSIDE};
 
 #[test]
 fn states_of_one_instance_die_with_it_and_its_neighbours_live() {

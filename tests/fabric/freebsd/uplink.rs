@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use super::{assert_bare, show};
+use crate::host::{HOST, OUTSIDE};
 use crate::lab::{Lab, possible, text, wait};
-use crate::machine::{HOST, OUTSIDE};
 
 const NETWORK: &str = "name = \"t\"\n[templates.host]\nhost = true\n[networks.lan]\n";
 const RULESET: &str = "devfs rule -s 77 show 2>/dev/null | grep -q bpf || { devfs rule -s 77 add include 1; devfs rule -s 77 add include 2; devfs rule -s 77 add include 3; devfs rule -s 77 add path 'bpf*' unhide; }";

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use nix::unistd::Pid;
+
 use crate::lab::Lab;
 
 /// `ping` that gives up after two seconds.
@@ -43,4 +45,10 @@ pub fn fetch(port: u16) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
+
+/// Whether a process has given up its descriptors: it is a zombie, or gone. Its memory goes before its sockets do.
+pub fn is_dead(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }

@@ -4,6 +4,8 @@
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 
+use nix::unistd::Pid;
+
 use crate::lab::Lab;
 
 /// `ping` that gives up after two seconds.
@@ -79,4 +81,11 @@ pub fn fetch(port: u16) -> Option<String> {
     let output = outside(&format!("printf '{get}' | nc -w 5 {HOST} {port}"));
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     answer.starts_with("HTTP/1.1 200").then_some(answer)
+}
+
+/// Whether a process is gone. It is reaped by init, or by the forgetting of who started it.
+pub fn is_dead(pid: Pid) -> bool {
+    let state = Command::new("/bin/ps").args(["-o", "state=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+    state.is_empty() || state.starts_with('Z')
 }

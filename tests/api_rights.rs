@@ -1,0 +1,232 @@
+//! Who may use the API: real users and groups at the socket of a daemon on the sim.
+//!
+//! Needs root, to be somebody else: a thread that is, since Linux keeps credentials by thread and looks at them in connect(2).
+#![cfg(target_os = "linux")]
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Numbers that no user database knows: the kernel's word is all there is.
+const STRANGER: u32 = 61_001;
+const READER: u32 = 61_002;
+const WRITER: u32 = 61_003;
+const READ_GROUP: u32 = 62_002;
+const GROUP: u32 = 62_003;
+
+fn possible() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    let text = "THIS TEST DID NOT RUN: root missing";
+    assert!(std::env::var_os("CI").is_none(), "{text}");
+    eprintln!("\n*** {text} ***\n");
+    false
+}
+
+struct Daemon {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+/// Who asks: a user, its group, and its other groups.
+#[derive(Debug, Clone, Copy)]
+struct Who(u32, u32, &'static [u32]);
+
+impl Daemon {
+    fn start(options: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("wapi").tempdir_in("/tmp").unwrap();
+        // Others may pass through, as through /var/db.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let state = dir.path().join("state");
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_warren"))
+            .args(["--state-dir", state.to_str().unwrap(), "daemon", "--host", "sim"])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let daemon = Self { dir, child };
+        let end = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(daemon.socket()).is_err() {
+            let log = || std::fs::read_to_string(daemon.dir.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < end, "the daemon does not answer:\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        daemon
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.state().join("api.sock")
+    }
+
+    /// Asks as somebody; gives the status, 000 when the socket cannot be had, and the body.
+    fn ask(&self, who: Who, method: &str, path: &str) -> (String, String) {
+        let ask = format!(
+            "{method} {path} HTTP/1.1\r\nHost: w\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+        );
+        let socket = self.socket();
+        let answer = become_and(who, move || {
+            let mut stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            stream.write_all(ask.as_bytes())?;
+            let mut answer = Vec::new();
+            // Events go on; the head is enough.
+            while !answer.windows(4).any(|end| end == b"\r\n\r\n") || answer.starts_with(b"HTTP/1.1 4") {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece)? {
+                    0 => break,
+                    count => answer.extend_from_slice(&piece[..count]),
+                }
+            }
+            stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+            let _ = stream.read_to_end(&mut answer);
+            Ok::<_, std::io::Error>(answer)
+        });
+        let text = String::from_utf8_lossy(&answer.unwrap_or_default()).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        (head.split(' ').nth(1).unwrap_or("000").to_owned(), body.to_owned())
+    }
+}
+
+/// Does something as somebody else.
+fn become_and<T: Send + 'static>(Who(uid, gid, groups): Who, act: impl FnOnce() -> T + Send + 'static) -> T {
+    use rustix::process::{Gid, Uid};
+    let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    let changed = std::thread::spawn(move || {
+        rustix::thread::set_thread_groups(&groups).unwrap();
+        rustix::thread::set_thread_gid(Gid::from_raw(gid)).unwrap();
+        rustix::thread::set_thread_uid(Uid::from_raw(uid)).unwrap();
+        act()
+    });
+    changed.join().unwrap()
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every operation of the API with made-up names, from its own description: a new one is tested without being asked.
+fn operations(daemon: &Daemon) -> Vec<(String, String)> {
+    let (status, body) = daemon.ask(Who(0, 0, &[]), "GET", "/openapi.json");
+    assert_eq!(status, "200");
+    let described: Value = serde_json::from_str(&body).unwrap();
+    let mut all =
+        vec![("GET".to_owned(), "/openapi.json".to_owned()), ("GET".to_owned(), "/nowhere".to_owned())];
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let path = path.replace("{fabric}", "f").replace("{service}", "s").replace("{name}", "n");
+        for method in methods.as_object().unwrap().keys().filter(|m| *m != "parameters") {
+            // Last, and only by those who may not: it ends the daemon.
+            if path != "/v1/shutdown" {
+                all.push((method.to_uppercase(), path.clone()));
+            }
+        }
+    }
+    assert!(all.len() > 20, "{all:?}");
+    all.push(("POST".to_owned(), "/v1/shutdown".to_owned()));
+    all
+}
+
+/// What a group that may look gets, though it is a GET: a backup holds every secret.
+const NOT_FOR_READERS: &str = "/v1/backup";
+
+#[test]
+fn every_operation_asks_who_comes_and_the_groups_are_the_kernels() {
+    if !possible() {
+        return;
+    }
+    let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
+    let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
+    for (method, path) in operations(&daemon) {
+        let of = |who| daemon.ask(who, &method, &path);
+        let what = format!("{method} {path}");
+        let strangers = [Who(STRANGER, STRANGER, &[]), Who(STRANGER, 4, &[5, 6, 7])];
+        for stranger in strangers {
+            let (status, body) = of(stranger);
+            assert_eq!(status, "403", "{what} by {stranger:?}: {body}");
+            assert!(body.contains("may not use"), "{what}: {body}");
+        }
+        let reads = method == "GET" && path != NOT_FOR_READERS;
+        for reader in [Who(READER, READ_GROUP, &[]), Who(READER, 9, &[8, READ_GROUP])] {
+            let (status, body) = of(reader);
+            assert_eq!(status == "403", !reads, "{what} by {reader:?}: {status} {body}");
+        }
+        if path == "/v1/shutdown" {
+            continue;
+        }
+        for writer in [Who(WRITER, GROUP, &[]), Who(WRITER, 9, &[READ_GROUP, GROUP]), Who(0, 0, &[])] {
+            let (status, body) = of(writer);
+            assert!(status != "403" && status != "000", "{what} by {writer:?}: {status} {body}");
+        }
+    }
+}
+
+#[test]
+fn the_socket_belongs_to_its_group_and_nothing_else_is_open_to_others() {
+    if !possible() {
+        return;
+    }
+    let group = GROUP.to_string();
+    for (options, gid, mode) in [
+        (&["--group", group.as_str()][..], GROUP, 0o660),
+        (&["--read-group", &group], GROUP, 0o660),
+        (&[], 0, 0o600),
+    ] {
+        let daemon = Daemon::start(options);
+        let meta = std::fs::metadata(daemon.socket()).unwrap();
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, gid, mode), "{options:?}");
+        let (status, _) = daemon.ask(Who(STRANGER, STRANGER, &[]), "GET", "/v1/info");
+        assert_eq!(status, "000", "the file's mode alone keeps strangers out, {options:?}");
+        if gid != 0 {
+            assert_eq!(daemon.ask(Who(WRITER, GROUP, &[]), "GET", "/v1/info").0, "200");
+        }
+        // The store holds the environments of instances, the log what failed. With groups others may pass through the directory.
+        for entry in std::fs::read_dir(daemon.state()).unwrap().flatten() {
+            let (name, meta) = (entry.file_name(), entry.metadata().unwrap());
+            if name != "api.sock" && !meta.is_dir() {
+                assert_eq!(meta.mode() & 0o007, 0, "{name:?} is open to others: {:o}", meta.mode());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
+    if !possible() {
+        return;
+    }
+    let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
+    let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
+    // A reader and a stranger open as many connections as they get and ask nothing. The guard is `Door`: without it all are taken,
+    // and with a few more the daemon is out of descriptors.
+    let flood = |who| {
+        let socket = daemon.socket();
+        become_and(who, move || {
+            (0..400).filter_map(|_| UnixStream::connect(&socket).ok()).collect::<Vec<_>>()
+        })
+    };
+    let floods = [flood(Who(READER, READ_GROUP, &[])), flood(Who(STRANGER, STRANGER, &[]))];
+    assert!(floods.iter().all(|flood| !flood.is_empty()));
+    assert_eq!(daemon.ask(Who(WRITER, GROUP, &[]), "GET", "/v1/info").0, "200");
+    assert_eq!(daemon.ask(Who(0, 0, &[]), "GET", "/v1/info").0, "200");
+    let pid = daemon.child.id();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    assert!(open < 200, "{open} descriptors are open in the daemon");
+    drop(floods);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(daemon.ask(Who(READER, READ_GROUP, &[]), "GET", "/v1/info").0, "200", "places come back");
+}
