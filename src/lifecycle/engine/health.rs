@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Engine, Flight, Timer};
 use crate::config::spec::{CommandLine, Health, Probe};
-use crate::host::{Failure, Job, Op, Reply, Status};
+use crate::host::{Failure, Job, Op, Question, Reply, Status};
 use crate::ids::Id;
 use crate::store::{Record, Stage, Why, WhyKind};
 
@@ -79,11 +79,17 @@ impl Engine {
         wellness.asked += 1;
         let asked = wellness.asked;
         let Some(instance) = self.state.instances.get(&id) else { return };
-        let op = match health.probe {
-            Probe::Command { command } => Op::Run(probe_job(id, asked, self.now, command, health.timeout)),
-            probe => {
+        let timeout = health.timeout;
+        let question = match health.probe {
+            Probe::Command { command } => Err(command),
+            Probe::Tcp { port } => Ok(Question::Tcp { port }),
+            Probe::Http { port, path } => Ok(Question::Http { port, path }),
+        };
+        let op = match question {
+            Err(command) => Op::Run(probe_job(id, asked, self.now, command, timeout)),
+            Ok(question) => {
                 let Some(address) = instance.given.addresses().first().copied() else { return };
-                Op::Probe { probe, address, timeout: health.timeout }
+                Op::Probe { question, address, timeout }
             }
         };
         let job = match &op {
