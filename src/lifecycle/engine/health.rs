@@ -157,7 +157,8 @@ impl Engine {
                 self.emit(Record::Exit { unit: id, status: Status::Exited(0) });
                 self.movable.push_back(id);
             }
-            Err(failure) if failure.errno.is_some() => {
+            // Any other failure says that the look failed, not that the jail has gone.
+            Err(failure) if matches!(failure.errno, Some(libc::ENOENT | libc::ESRCH)) => {
                 let text = format!("the jail went away without Warren: {failure}");
                 self.stop(id, Why { kind: WhyKind::Vanished, phase: None, text });
             }

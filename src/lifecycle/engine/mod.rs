@@ -7,8 +7,10 @@
 //! - `services` keeps as many instances of each service as are wanted.
 //! - `commands` does what somebody asked for.
 //! - `health` asks instances whether they are well.
+//! - `drift` compares what the machine has with what it should have.
 
 mod commands;
+mod drift;
 mod health;
 mod recovery;
 mod services;
@@ -26,7 +28,7 @@ use warren_dhcp::server::LeaseChange;
 use super::journal::Way;
 use crate::config::spec::{FabricSpec, InstanceSpec, LinkSpec, ServicePort};
 use crate::firewall::Policy;
-use crate::host::{Exit, Failure, JobState, Mac, Op, Reply};
+use crate::host::{Exit, Failure, Inventory, JobState, Mac, Op, Reply};
 use crate::ids::Id;
 use crate::store::{Record, Stage, State};
 
@@ -52,6 +54,8 @@ pub enum Event {
     Done(Ticket, Result<Reply, Failure>),
     /// The keeper told what became of a job in doubt.
     Job(Ticket, JobState),
+    /// What exists on the machine, for a round of [`Effect::Observe`].
+    Observed(Ticket, Result<Inventory, Failure>),
     /// Jobs that ended and that the keeper still remembers: told once, after recovery.
     Remembered(Vec<String>),
     /// The main process of an instance ended.
@@ -128,6 +132,8 @@ pub enum Effect {
         /// Whether the end is waited for, if it runs.
         wait: bool,
     },
+    /// List what exists. Comes back as [`Event::Observed`].
+    Observe(Ticket),
     /// Let the keeper forget a job.
     ForgetJob(String),
     /// Let a hook that waits exec.
@@ -245,6 +251,8 @@ enum Flight {
     Policy(Id, Box<Policy>),
     /// Ending a hook of a start that was given up.
     Interrupt,
+    /// Putting right what is not as it should be.
+    Repair(drift::Repair),
 }
 
 /// Something to be done at a time.
@@ -254,6 +262,7 @@ enum Timer {
     Count(Id),
     Service(String, String),
     Quarantine,
+    Look,
 }
 
 /// The state machine. See the module.
@@ -278,6 +287,7 @@ pub struct Engine {
     /// The policies as they were last loaded.
     policies: BTreeMap<Id, Policy>,
     policies_stale: bool,
+    drift: drift::Drift,
     out: Output,
     random: u64,
 }
@@ -300,6 +310,7 @@ impl Engine {
             wellness: BTreeMap::new(),
             policies: BTreeMap::new(),
             policies_stale: false,
+            drift: drift::Drift::default(),
             out: Output::default(),
             random: 0,
         }
@@ -318,6 +329,7 @@ impl Engine {
             }
             Event::Done(ticket, result) => self.done(ticket, result),
             Event::Job(ticket, state) => self.job_known(ticket, state),
+            Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
             Event::Lease { network, change, token } => {
@@ -342,6 +354,8 @@ impl Engine {
                 && let Some(id) = self.waiting.pop_front()
             {
                 self.movable.push_back(id);
+            } else if self.flights.len() < self.settings.jobs && self.begin_repair() {
+                // As many as there is room for.
             } else if self.policies_stale {
                 self.policies_stale = false;
                 self.refresh_policies();
@@ -376,6 +390,7 @@ impl Engine {
     /// Notes a fact: it will be committed, and is true from here on.
     fn emit(&mut self, record: Record) {
         self.state.apply(&record);
+        self.moved(&record);
         self.out.records.push(record);
     }
 
@@ -409,6 +424,7 @@ impl Engine {
                 Timer::Count(id) => self.count(id),
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
+                Timer::Look => self.look(),
             }
         }
     }

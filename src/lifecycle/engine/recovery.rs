@@ -39,6 +39,7 @@ impl Engine {
             self.timer(at, super::Timer::Quarantine);
         }
         self.policies_stale = !rebooted;
+        self.look();
         self.finish()
     }
 
@@ -80,5 +81,5 @@ impl Engine {
 }
 
 fn instance_holds(state: &crate::store::State, id: Id) -> bool {
-    state.instances.get(&id).is_some_and(|i| i.assigned)
+    state.instances.get(&id).is_some_and(|i| i.assigned && !i.unit.journal.is_rebooted())
 }
