@@ -5,6 +5,7 @@
 
 mod clients;
 mod crashes;
+mod drift;
 mod failures;
 mod lab;
 mod many;
