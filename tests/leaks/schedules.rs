@@ -160,7 +160,7 @@ impl Run {
         let sim = Sim::new();
         behaviour(&sim, seed);
         // One seed in ten is large.
-        let (most, jobs) = if seed % 10 == 0 { (120, 64) } else { (12, 8 + seed as usize % 24) };
+        let (most, jobs) = if seed.is_multiple_of(10) { (120, 64) } else { (12, 8 + seed as usize % 24) };
         let mut world = World::on(sim, jobs);
         world.ask(declare(spec())).unwrap();
         let ledger = Ledger::of(&world.log);
@@ -185,7 +185,7 @@ impl Run {
         self.world.events.clear();
         self.world.names.clear();
         self.world.answers.clear();
-        if self.tally.steps % WHOLE == 0 {
+        if self.tally.steps.is_multiple_of(WHOLE) {
             check::always(&self.world);
         }
     }

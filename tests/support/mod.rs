@@ -348,7 +348,12 @@ impl World {
     pub fn assert_nothing_left(&self) {
         let machine = self.sim.machine();
         assert!(machine.is_clean(), "left on the machine: {machine:#?}");
-        assert_eq!(machine.remembered_jobs(), 0, "jobs the keeper still remembers");
+        assert_eq!(
+            machine.remembered_jobs(),
+            0,
+            "jobs the keeper still remembers: {:?}",
+            self.sim.ended_jobs()
+        );
         assert!(self.engine.state.instances.is_empty(), "instances in the store");
         assert!(self.engine.state.networks.is_empty(), "networks in the store");
         assert!(self.engine.state.fabrics.is_empty(), "fabrics in the store");

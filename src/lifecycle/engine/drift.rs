@@ -191,7 +191,7 @@ impl Engine {
             let object = format!("strangers in the tables of {anchor}");
             self.put_right(Repair { unit: id, object, ops: strangers.into() });
         }
-        if self.drift.rounds % RELOAD_EVERY == 0
+        if self.drift.rounds.is_multiple_of(RELOAD_EVERY)
             && let Some(policy) = self.present_policy(id)
         {
             let object = format!("the rules of {anchor}");

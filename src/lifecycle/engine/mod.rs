@@ -251,6 +251,8 @@ enum Flight {
     Policy(Id, Box<Policy>),
     /// Ending a hook of a start that was given up.
     Interrupt,
+    /// Ending a hook of a start that was given up, which outlived its daemon.
+    Orphan { unit: Id, key: String },
     /// Putting right what is not as it should be.
     Repair(drift::Repair),
 }

@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::{Effect, Engine, NameChange, Output};
+use super::{Effect, Engine, Flight, NameChange, Output};
+use crate::host::Op;
 use crate::ids::Id;
+use crate::lifecycle::journal::{Mark, Way};
+use crate::lifecycle::step::Act;
 use crate::store::{Record, Stage, Why, WhyKind};
 
 impl Engine {
@@ -76,7 +79,26 @@ impl Engine {
             Stage::Ready | Stage::Joining | Stage::Leaving => self.watch(id),
             _ => {}
         }
+        if stage == Stage::Stopping {
+            self.end_orphan(id);
+        }
         self.movable.push_back(id);
+    }
+
+    /// A hook of a start that was given up may run on, or be remembered, after the daemon that ran it: it is ended before any
+    /// clean-up.
+    fn end_orphan(&mut self, id: Id) {
+        let Some(unit) = self.state.unit(id) else { return };
+        let orphan = unit.plan.up.iter().find_map(|step| match &step.act {
+            Act::Host(Op::Run(job)) if unit.journal.get(Way::Up, &step.key) == Some(&Mark::Began) => {
+                Some((step.key.clone(), job.id.clone()))
+            }
+            _ => None,
+        });
+        if let Some((key, job)) = orphan {
+            self.busy.insert(id);
+            self.perform(Flight::Orphan { unit: id, key }, Op::KillJob { job });
+        }
     }
 }
 

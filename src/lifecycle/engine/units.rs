@@ -255,6 +255,10 @@ impl Engine {
             Flight::Count(id) => self.counted(id, result),
             Flight::Policy(id, policy) => self.policy_loaded(id, *policy, result.err()),
             Flight::Interrupt => {}
+            Flight::Orphan { unit, key } => {
+                let failure = Failure::new("the start was given up, and the daemon that ran it died");
+                self.step_done(unit, Way::Up, key, result.and(Err(failure)));
+            }
             Flight::Repair(repair) => self.repaired(repair, result),
         }
     }
