@@ -68,6 +68,17 @@ impl Id {
         name.strip_prefix("warren-")?.parse().ok()
     }
 
+    /// The id that the name of a node or an interface speaks of, if it is one of ours: `w<id>` or `f<id>`, with a letter more
+    /// for further links, `g<id>` or `b<id>`.
+    #[must_use]
+    pub fn of_object(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(['w', 'f', 'g', 'b'])?;
+        let further = name.starts_with(['w', 'f'])
+            && rest.len() == 9
+            && rest.ends_with(|letter: char| letter.is_ascii_lowercase());
+        if further { rest.get(..8)?.parse().ok() } else { rest.parse().ok() }
+    }
+
     /// The id a node or interface name speaks of, if it is one of ours.
     #[must_use]
     pub fn of_node(name: &str) -> Option<Self> {
@@ -127,7 +138,10 @@ mod tests {
             assert_eq!(id.as_str().parse(), Ok(id));
             assert_eq!(Id::of_jail(&id.jail()), Some(id));
             assert_eq!(Id::of_node(&id.node()), Some(id));
-            assert!(id.node().len() <= 15);
+            for name in [id.node(), id.bridge(), id.gateway(), format!("{}a", id.node()), format!("f{id}b")] {
+                assert_eq!(Id::of_object(&name), Some(id));
+                assert!(name.len() <= 15);
+            }
         }
     }
 
@@ -136,6 +150,7 @@ mod tests {
         for name in ["svcj-nginx", "warren-", "warren-web", "www", "wlan0", "w1234567", "w123456789"] {
             assert_eq!(Id::of_jail(name), None, "{name}");
             assert_eq!(Id::of_node(name), None, "{name}");
+            assert_eq!(Id::of_object(name), None, "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The engine on the sim: the main job, failures, crashes, reboots.
+//! The engine on the sim: the main job and its turns. What fails and dies at every point is in tests/leaks.
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use support::{World, declare, fabric, instance, service, shop};
 use warren::config::spec::{OnStopFailure, RestartPolicy};
-use warren::host::sim::{Behaviour, Fault};
+use warren::host::sim::Behaviour;
 use warren::host::{Op, Status};
 use warren::lifecycle::engine::{Command, Event, NameChange};
 use warren::store::Stage;
@@ -235,114 +235,6 @@ fn a_changed_service_is_replaced_and_the_rest_is_left_alone() {
     assert_eq!(of("api").len(), 3);
     assert!(of("api").iter().all(|id| !before.contains(id)));
     assert!(of("web").is_empty());
-}
-
-/// Every operation of a start and a stop fails once, before and after it took effect; nothing may be left.
-#[test]
-fn whatever_operation_fails_nothing_is_left() {
-    let spec = || {
-        let mut one = service("one", 2, &[]);
-        one.restart.policy = RestartPolicy::OnFailure;
-        fabric(vec![one])
-    };
-    let run = |faults: Vec<Fault>| {
-        let mut world = World::new();
-        world.sim.fail(faults);
-        world.ask(declare(spec())).unwrap();
-        world.settle();
-        world.ask(Command::Drop("shop".into())).unwrap();
-        world.settle();
-        // Whatever is left is named, and a repair clears it.
-        if !world.engine.state.fabrics.is_empty() {
-            world.ask(Command::Repair(None)).unwrap();
-            world.settle();
-        }
-        world
-    };
-    let total = run(vec![]).sim.performed();
-    assert!(total > 80, "{total}");
-    for at in 0..total + 10 {
-        for after in [false, true] {
-            run(vec![Fault { at, errno: 5, after }]).assert_nothing_left();
-        }
-    }
-}
-
-/// The daemon dies after every single effect; the next one finishes or undoes.
-#[test]
-fn wherever_the_daemon_dies_the_next_one_goes_on() {
-    let mut steps = 0;
-    loop {
-        let mut world = World::new();
-        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
-        let mut finished = false;
-        for _ in 0..steps {
-            finished = !world.step();
-        }
-        world.crash();
-        world.settle();
-        assert_eq!(world.ready("shop", "one"), 2, "died after {steps} effects; {:#?}", world.events);
-        assert_eq!(world.sim.machine().jails.len(), 2, "died after {steps} effects");
-        world.ask(Command::Drop("shop".into())).unwrap();
-        world.settle();
-        world.assert_nothing_left();
-        if finished {
-            break;
-        }
-        steps += 1;
-    }
-    assert!(steps > 40, "{steps}");
-}
-
-/// The same on the way down.
-#[test]
-fn wherever_the_daemon_dies_on_the_way_down_the_next_one_finishes() {
-    let mut steps = 0;
-    loop {
-        let mut world = World::new();
-        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
-        world.settle();
-        world.ask(Command::Drop("shop".into())).unwrap();
-        let mut finished = false;
-        for _ in 0..steps {
-            finished = !world.step();
-        }
-        world.crash();
-        world.settle();
-        world.assert_nothing_left();
-        if finished {
-            break;
-        }
-        steps += 1;
-    }
-    assert!(steps > 40, "{steps}");
-}
-
-#[test]
-fn a_reboot_runs_the_clean_up_and_starts_anew_what_is_wanted() {
-    let mut steps = 0;
-    loop {
-        let mut world = World::new();
-        world.ask(declare(fabric(vec![service("one", 2, &[])]))).unwrap();
-        let mut finished = false;
-        for _ in 0..steps {
-            finished = !world.step();
-        }
-        let before: Vec<_> = world.engine.state.instances.keys().copied().collect();
-        world.sim.reboot();
-        world.crash();
-        world.settle();
-        assert_eq!(world.ready("shop", "one"), 2, "rebooted after {steps} effects; {:#?}", world.events);
-        assert!(before.iter().all(|id| !world.engine.state.instances.contains_key(id)));
-        assert_eq!(world.sim.machine().clones.len(), 2);
-        world.ask(Command::Drop("shop".into())).unwrap();
-        world.settle();
-        world.assert_nothing_left();
-        if finished {
-            break;
-        }
-        steps += 7;
-    }
 }
 
 #[test]

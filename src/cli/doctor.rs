@@ -47,7 +47,8 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
             check("daemon", Err((fail.message.clone(), format!("look into {}", log.display()))))
         }
     });
-    if matches!(info, Ok(Some(_))) {
+    if let Ok(Some(info)) = &info {
+        checks.extend(strays(&info.strays));
         checks.extend(units(&client).await?);
     }
     let ok = checks.iter().all(|check| check.level != Level::Bad);
@@ -93,7 +94,20 @@ async fn units(client: &super::Client) -> Result<Vec<Check>, Fail> {
         let mend = format!("`warren repair {}`", instance.name);
         checks.push(check(&instance.name, Err((format!("left behind: {}", instance.left.join("; ")), mend))));
     }
+    for instance in instances.iter().filter(|i| !i.drift.is_empty()) {
+        let mend =
+            format!("put it right by hand, or `warren stop {}`: its service starts another", instance.name);
+        checks.push(Check::bad(&instance.name, instance.drift.join("; "), mend));
+    }
     Ok(checks)
+}
+
+/// What bears names of Warren's and belongs to nobody.
+fn strays(strays: &[String]) -> Option<Check> {
+    let detail = format!("{} belong to nothing in the store, and are left alone", strays.join(", "));
+    let mend =
+        "another Warren's, or left by one whose store was lost: look, and take them away by hand".to_owned();
+    (!strays.is_empty()).then(|| Check::bad("strays", detail, mend))
 }
 
 /// Whether the state directory, or what it would be made in, can be written.

@@ -53,6 +53,9 @@ pub fn is_bad(kind: &str) -> bool {
             | "network-failed"
             | "policy-failed"
             | "address-conflict"
+            | "drift"
+            | "strays"
+            | "look-failed"
     )
 }
 
@@ -85,10 +88,16 @@ pub fn sentence(event: &Event) -> String {
                 };
             format!("service {} has trouble{}{next}", text("service"), because(text("text")))
         }
-        "step-failed" | "left" | "remark" | "stop-aborted" | "policy-failed" => {
+        "step-failed" | "left" | "remark" | "stop-aborted" | "policy-failed" | "drift" | "mended" => {
             format!("{name}{}", because(text("text")))
         }
         "network-failed" => format!("network {}{}", text("network"), because(text("text"))),
+        "look-failed" => format!("the machine could not be looked at{}", because(text("text"))),
+        "strays" => {
+            let objects = event.what.get("objects").and_then(Value::as_array).cloned().unwrap_or_default();
+            let objects: Vec<&str> = objects.iter().filter_map(Value::as_str).collect();
+            format!("{}{}", objects.join(", "), because(text("text")))
+        }
         "lease" => format!("{name} has its lease"),
         "recovering" => {
             let rebooted = event.what.get("rebooted") == Some(&Value::Bool(true));

@@ -45,6 +45,9 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     for left in &i.left {
         row("left", left);
     }
+    for drift in &i.drift {
+        row("drift", drift);
+    }
     out::line(out::faint("steps"));
     for step in &detail.steps {
         let state = match step.state.as_str() {

@@ -71,6 +71,11 @@ pub fn show(fabrics: &[Fabric], instances: &[Instance]) {
             out::line(out::bad(&out::plain(&format!("{}: left behind: {left}", instance.name))));
         }
     }
+    for instance in instances {
+        for drift in &instance.drift {
+            out::line(out::warning(&out::plain(&format!("{}: {drift}", instance.name))));
+        }
+    }
     for fabric in fabrics {
         for stuck in &fabric.stuck {
             out::line(out::bad(&out::plain(&format!("{}: {stuck}", fabric.name))));

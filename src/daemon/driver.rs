@@ -313,6 +313,10 @@ impl Driver {
         match effect {
             Effect::Perform(ticket, op) => self.perform(ticket, op),
             Effect::AskJob { ticket, job, wait } => self.ask_job(ticket, job, wait),
+            Effect::Observe(ticket) => {
+                let handle = self.handle.clone();
+                self.pool.run(move || handle.tell(Event::Observed(ticket, handle.host.observe())));
+            }
             Effect::ForgetJob(job) => {
                 let host = self.handle.host();
                 self.pool.run(move || {

@@ -57,13 +57,13 @@ pub struct Graph<T> {
 }
 
 /// The name of the filter that stands at an eiface: `f<id>` for `w<id>`.
-fn filter_of(node: &str) -> String {
+pub fn filter_of(node: &str) -> String {
     format!("f{}", node.get(1..).unwrap_or_default())
 }
 
 /// Whether a node's name is one of those derived from an id: see [`Id`].
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix(['w', 'g', 'b', 'f']).is_some_and(|id| id.parse::<Id>().is_ok())
+    Id::of_object(name).is_some()
 }
 
 impl<T: Transport> Graph<T> {

@@ -30,7 +30,7 @@ mod remove;
 pub mod requirements;
 pub mod sim;
 
-pub use op::{Guard, Jail, Job, Mac, Mount, Op, Reply};
+pub use op::{Guard, Jail, Job, Mac, Mount, Op, Question, Reply};
 
 /// An operating system Warren runs on. Calls block; the daemon makes them on a bounded pool of threads.
 pub trait Host: Send + Sync + 'static {

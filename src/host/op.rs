@@ -17,7 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::spec::{CommandLine, ParamValue, Probe, TemplateSource};
+use crate::config::spec::{CommandLine, ParamValue, TemplateSource};
 use crate::firewall::Policy;
 
 /// A hardware address.
@@ -306,14 +306,32 @@ pub enum Op {
         /// Its name.
         name: String,
     },
-    /// Asks an instance whether it is well. Fails if it is not.
+    /// Asks an instance whether it is well, over the network. Fails if it is not. A check by a command is a job: [`Op::Run`].
     Probe {
         /// What is asked.
-        probe: Probe,
+        question: Question,
         /// The address asked.
         address: IpAddr,
         /// After which it has failed.
         timeout: Duration,
+    },
+}
+
+/// What an instance can be asked from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Question {
+    /// Whether a TCP connection is accepted.
+    Tcp {
+        /// The port.
+        port: u16,
+    },
+    /// Whether a GET is answered with a status from 200 to 399.
+    Http {
+        /// The port.
+        port: u16,
+        /// The path, starting with `/`.
+        path: String,
     },
 }
 

@@ -4,20 +4,28 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::host::Failure;
+use crate::host::{Failure, Question};
 
 /// A status line is not longer than this, or it is none.
 const LONGEST_STATUS_LINE: usize = 1024;
 
+/// Asks, and fails if the answer is not a good one.
+pub fn ask(question: &Question, address: IpAddr, timeout: Duration) -> Result<(), Failure> {
+    match question {
+        Question::Tcp { port } => tcp(address, *port, timeout),
+        Question::Http { port, path } => http(address, *port, path, timeout),
+    }
+}
+
 /// Whether a TCP connection is accepted.
-pub fn tcp(address: IpAddr, port: u16, timeout: Duration) -> Result<(), Failure> {
+fn tcp(address: IpAddr, port: u16, timeout: Duration) -> Result<(), Failure> {
     connect(address, port, timeout)
         .map(|_| ())
         .map_err(|error| Failure::os(format!("connect to {address} port {port}"), &error))
 }
 
 /// Whether a GET is answered with a status from 200 to 399.
-pub fn http(address: IpAddr, port: u16, path: &str, timeout: Duration) -> Result<(), Failure> {
+fn http(address: IpAddr, port: u16, path: &str, timeout: Duration) -> Result<(), Failure> {
     let url = format!("http://{}{path}", SocketAddr::new(address, port));
     let end = Instant::now() + timeout;
     let status =

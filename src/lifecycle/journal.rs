@@ -120,6 +120,12 @@ impl Journal {
         self.retry();
     }
 
+    /// Whether the machine was rebooted under the unit: nothing of it is alive.
+    #[must_use]
+    pub fn is_rebooted(&self) -> bool {
+        self.rebooted
+    }
+
     /// The reply of a step up that was done.
     #[must_use]
     pub fn reply(&self, key: &str) -> Option<&Reply> {

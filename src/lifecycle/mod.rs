@@ -4,11 +4,13 @@
 //! - [`step`] says what a plan consists of.
 //! - [`journal`] remembers which steps began and how they ended, and from plan and journal alone says what comes next.
 //!
+//! - [`drift`] compares what should be there with what is.
 //! - [`engine`] carries plans out: a state machine without effects.
 //!
 //! A failed start is the stop plan entered where the start got to; a recovery is the same two functions called on a
 //! journal read back from the store. There is no second way down.
 
+pub mod drift;
 pub mod engine;
 pub mod journal;
 pub mod network;

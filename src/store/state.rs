@@ -288,6 +288,10 @@ impl State {
                     unit.left.clear();
                     unit.jobs.clear();
                 }
+                // Nobody answers under its names any more, and no daemon serves them again.
+                if let Some(instance) = self.instances.get_mut(unit) {
+                    (instance.named, instance.joined) = (false, false);
+                }
             }
             Record::Job { unit, job, process } => {
                 if let Some(unit) = self.unit_mut(*unit) {

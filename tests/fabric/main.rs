@@ -7,6 +7,7 @@
 #[cfg(target_os = "linux")]
 mod clients;
 mod crashes;
+mod drift;
 mod failures;
 #[cfg(target_os = "freebsd")]
 mod freebsd;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use warren::config::spec::{CommandLine, ParamValue, Probe, Proto, Publish, TemplateSource};
+use warren::config::spec::{CommandLine, ParamValue, Proto, Publish, TemplateSource};
 use warren::firewall::{Policy, ServicePolicy};
 use warren::host::freebsd::FreeBsd;
 use warren::host::{Guard, Host, Inventory, Jail, Job, Mac, Mount, NoWitness, Op, Reply};
@@ -325,15 +325,6 @@ fn two_jails_on_a_bridge_talk(rig: &Rig) {
     // Somebody else's address does not pass the filter.
     assert!(rig.runs(a, "theft", "ifconfig net0 alias 10.77.0.99/32"));
     assert!(!rig.runs(a, "theft.2", "ping -c 1 -t 2 -S 10.77.0.99 10.77.0.12"));
-    let probe = |command: &str| Op::Probe {
-        probe: Probe::Command { command: CommandLine::Shell(command.into()) },
-        address: ip("10.77.0.12"),
-        timeout: Duration::from_secs(5),
-    };
-    rig.perform(&probe("true"));
-    assert!(rig.refuse(&probe("false")).contains("exit status 1"));
-    // Another daemon, which remembers nothing, finds the jail by its address.
-    FreeBsd::open(Path::new(STATE)).unwrap().perform(&probe("true"), &NoWitness).unwrap();
     rig.perform(&Op::Spawn(job("main", Some(b.jail()), "sleep 1000")));
     assert_eq!(rig.perform(&Op::JailCount { jail: b.jail() }), Reply::Processes { count: 1 });
     for n in [11, 12] {
@@ -482,12 +473,6 @@ fn shared_addresses_are_aliases(rig: &Rig) {
     let bad =
         Jail { params: BTreeMap::from([("allow.raw_socket".to_owned(), ParamValue::Bool(true))]), ..jail };
     println!("{}", rig.refuse(&Op::JailCreate(bad)));
-    let probe = Op::Probe {
-        probe: Probe::Command { command: CommandLine::Shell("true".into()) },
-        address: ip("10.77.0.17"),
-        timeout: Duration::from_secs(5),
-    };
-    FreeBsd::open(Path::new(STATE)).unwrap().perform(&probe, &NoWitness).unwrap();
     rig.perform(&Op::JailRemove { jail: me.jail() });
     rig.perform(&alias("10.77.0.17/32").undo().unwrap());
     rig.perform(&alias("10.77.0.17/32").undo().unwrap());

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use warren::config::spec::{Probe, Proto, Publish};
+use warren::config::spec::{Proto, Publish};
 use warren::firewall::{Policy, ServicePolicy};
 use warren::host::lab::Lab;
-use warren::host::{Host, NoWitness, Op, Reply};
+use warren::host::{Host, NoWitness, Op, Question, Reply};
 
 use crate::lab_support::harness::{Outside, Talk, eventually};
 use crate::lab_support::instance::{Instance, Network, assert_empty, fails, perform};
@@ -48,22 +48,15 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     web.spawn(lab, "exec busybox httpd -f -p 8000 -h /srv/www");
     let address = Instance::address(51);
     let http = |path: &str| Op::Probe {
-        probe: Probe::Http { port: 8000, path: path.into() },
+        question: Question::Http { port: 8000, path: path.into() },
         address,
         timeout: Duration::from_secs(2),
     };
     eventually("the server answers", || lab.perform(&http("/name"), &NoWitness).is_ok());
     assert!(fails(lab, &http("/nothing")).message.contains("404"));
-    let tcp = |port| Op::Probe { probe: Probe::Tcp { port }, address, timeout: Duration::from_secs(2) };
+    let tcp = |port| Op::Probe { question: Question::Tcp { port }, address, timeout: Duration::from_secs(2) };
     perform(lab, &tcp(8000));
     fails(lab, &tcp(8001));
-    let command = |text: &str| Op::Probe {
-        probe: Probe::Command { command: warren::config::spec::CommandLine::Shell(text.into()) },
-        address,
-        timeout: Duration::from_secs(5),
-    };
-    perform(lab, &command("test -e /srv/www/name"));
-    fails(lab, &command("test -e /srv/www/nothing"));
 
     let load = Op::AnchorLoad(policy(&network, port));
     // The outside has no route to the network: it answers only what comes with the host's address.
@@ -186,8 +179,8 @@ pub fn daemon_inside(lab: &Lab, talk: &mut Talk) {
             lab,
             &Op::TableAdd { anchor, tables: vec!["web".into()], addresses: vec![Instance::address(71)] },
         );
-        let probe = Probe::Tcp { port: 8000 };
-        let ask = Op::Probe { probe, address: Instance::address(71), timeout: Duration::from_secs(1) };
+        let question = Question::Tcp { port: 8000 };
+        let ask = Op::Probe { question, address: Instance::address(71), timeout: Duration::from_secs(1) };
         eventually("the server answers", || lab.perform(&ask, &NoWitness).is_ok());
         talk.say(&format!("web-{id}"));
         std::process::exit(1); // It was to be killed.

@@ -1,18 +1,50 @@
 //! Drives the engine on the sim, one effect at a time: no thread, no clock, no store but a list of records.
+//!
+//! What the daemon's driver hands to its pool waits in [`World::pool`] until somebody has it begun, and what came of it waits in
+//! [`World::told`] until it is delivered, so that a test decides in which order things happen. Everything else is done at once
+//! and in order, as in the driver.
 
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod specs;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use serde_json::Value;
-use warren::config::spec::*;
 use warren::host::sim::Sim;
-use warren::host::{Exit, Failure, Host, JobState, Process, Witness};
-use warren::lifecycle::engine::{Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings};
+use warren::host::{Exit, Failure, Host, JobState, Mac, Process, Witness};
+use warren::ids::Id;
+use warren::lifecycle::engine::{
+    Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings,
+};
 use warren::store::{Record, State};
+
+pub use specs::*;
+
+/// Where a daemon dies, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// In a commit: nothing of it is in the store, and nothing that should follow happens.
+    InCommit(usize),
+    /// After a commit, before anything that should follow.
+    AfterCommit(usize),
+    /// Before an effect on the machine.
+    Before(usize),
+    /// After an effect, before it is told of.
+    After(usize),
+}
+
+/// What the zone holds of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub service: String,
+    pub addresses: Vec<IpAddr>,
+    pub ready: bool,
+}
 
 pub struct World {
     pub engine: Engine,
@@ -20,10 +52,26 @@ pub struct World {
     pub now: u64,
     /// What is committed: the store.
     pub log: Vec<Record>,
+    /// How much of it is on the disk for sure.
+    pub synced: usize,
     pub events: Vec<Value>,
     pub answers: BTreeMap<u64, Result<Value, Refusal>>,
     pub names: Vec<NameChange>,
-    queue: VecDeque<Effect>,
+    /// What the daemon's own servers hold: the zone, the DHCP servers' clients, the networks they serve.
+    pub zone: BTreeMap<Id, Named>,
+    pub clients: BTreeMap<(Id, Mac), Client>,
+    pub served: BTreeSet<Id>,
+    pub pool: VecDeque<Effect>,
+    pub told: VecDeque<Vec<Event>>,
+    pub death: Option<Death>,
+    pub dead: bool,
+    pub commits: usize,
+    /// Where commits ended in the log.
+    pub bounds: Vec<usize>,
+    pub effects: usize,
+    /// Records of the last commit, for those who check what changed.
+    pub fresh: Vec<Record>,
+    settings: Settings,
     exits: Receiver<Exit>,
     wake: Option<u64>,
     random: u64,
@@ -39,26 +87,35 @@ impl Witness for Started {
     }
 }
 
-fn settings() -> Settings {
-    Settings { roots: "/roots".into(), program: "/program".into(), jobs: 8 }
-}
-
 impl World {
     pub fn new() -> Self {
-        Self::on(Sim::new())
+        Self::on(Sim::new(), 8)
     }
 
-    pub fn on(sim: Sim) -> Self {
+    pub fn on(sim: Sim, jobs: usize) -> Self {
+        let settings = Settings { roots: "/roots".into(), program: "/program".into(), jobs };
         let mut world = Self {
-            engine: Engine::new(State::default(), settings()),
+            engine: Engine::new(State::default(), settings.clone()),
             exits: sim.exits(),
             sim,
             now: 1_000_000,
             log: Vec::new(),
+            synced: 0,
             events: Vec::new(),
             answers: BTreeMap::new(),
             names: Vec::new(),
-            queue: VecDeque::new(),
+            zone: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            served: BTreeSet::new(),
+            pool: VecDeque::new(),
+            told: VecDeque::new(),
+            death: None,
+            dead: false,
+            commits: 0,
+            bounds: Vec::new(),
+            effects: 0,
+            fresh: Vec::new(),
+            settings,
             wake: None,
             random: 7,
             token: 0,
@@ -76,7 +133,7 @@ impl World {
         self.handle(Event::Remembered(ended));
     }
 
-    /// The daemon dies: what was not committed, and every effect not yet had, is lost.
+    /// A daemon that died is followed by another: what was not committed, and every effect not yet had, is lost.
     pub fn crash(&mut self) {
         let mut state = State::default();
         let log = compact(&self.log);
@@ -84,68 +141,188 @@ impl World {
             state.apply(record);
         }
         self.log = log;
-        self.queue.clear();
+        self.synced = self.log.len();
+        self.bounds = vec![self.log.len()];
+        self.pool.clear();
+        self.told.clear();
+        self.zone.clear();
+        self.clients.clear();
+        self.served.clear();
         self.wake = None;
-        self.engine = Engine::new(state, settings());
+        (self.death, self.dead) = (None, false);
+        self.engine = Engine::new(state, self.settings.clone());
         self.sim.reattach();
         self.exits = self.sim.exits();
         self.recover();
     }
 
+    /// The power is cut: of the store the first `kept` records are left, of the machine what is on its disk.
+    pub fn lose_power(&mut self, kept: usize) {
+        assert!(kept >= self.synced, "what was synced stays");
+        self.log.truncate(kept);
+        self.sim.reboot();
+        self.crash();
+    }
+
     pub fn handle(&mut self, event: Event) {
+        if self.dead {
+            return;
+        }
         self.random += 1;
         let out = self.engine.handle(event, self.now, self.random);
         self.take(out);
     }
 
     fn take(&mut self, out: Output) {
-        self.log.extend(out.records);
-        self.events.extend(out.events);
-        self.queue.extend(out.effects);
+        if !out.records.is_empty() || !out.events.is_empty() {
+            let number = self.commits;
+            self.commits += 1;
+            if self.death == Some(Death::InCommit(number)) {
+                self.dead = true;
+                return;
+            }
+            self.log.extend(out.records.iter().cloned());
+            self.fresh.extend(out.records);
+            if out.sync {
+                self.synced = self.log.len();
+                self.bounds.clear();
+            }
+            self.bounds.push(self.log.len());
+            self.events.extend(out.events);
+            if self.death == Some(Death::AfterCommit(number)) {
+                self.dead = true;
+                return;
+            }
+        }
         self.wake = out.wake;
+        for effect in out.effects {
+            match effect {
+                Effect::Perform(..) | Effect::AskJob { .. } | Effect::Observe(_) | Effect::ForgetJob(_) => {
+                    self.pool.push_back(effect);
+                }
+                Effect::Answer(token, answer) => drop(self.answers.insert(token, answer)),
+                Effect::Name(change) => self.name(change),
+                Effect::Reserve { network, mac, client: Some(client) } => {
+                    self.clients.insert((network, mac), client);
+                }
+                Effect::Reserve { network, mac, client: None } => {
+                    self.clients.remove(&(network, mac));
+                }
+                Effect::Serve(network) => drop(self.served.insert(network)),
+                Effect::Unserve(network) => drop(self.served.remove(&network)),
+                Effect::Release(_) | Effect::Acknowledge { .. } => {}
+            }
+        }
     }
 
-    pub fn ask(&mut self, command: Command) -> Result<Value, Refusal> {
+    fn name(&mut self, change: NameChange) {
+        match &change {
+            NameChange::Publish { id, service, addresses, .. } => {
+                let named = Named { service: service.clone(), addresses: addresses.clone(), ready: false };
+                self.zone.insert(*id, named);
+            }
+            NameChange::Withdraw(id) => drop(self.zone.remove(id)),
+            NameChange::Ready(id, ready) => {
+                self.zone.entry(*id).and_modify(|named| named.ready = *ready);
+            }
+            NameChange::Zone(_) | NameChange::DropZone(_) => {}
+        }
+        self.names.push(change);
+    }
+
+    /// Asks for something; no answer from a daemon that died over it.
+    pub fn request(&mut self, command: Command) -> Option<Result<Value, Refusal>> {
         self.token += 1;
         let token = self.token;
         self.handle(Event::Ask(token, command));
-        while !self.answers.contains_key(&token) {
-            assert!(self.step(), "the question was never answered");
-        }
-        self.answers.remove(&token).unwrap()
+        self.answers.remove(&token)
     }
 
-    /// Has one effect, or lets an exit be known. False when there is nothing to do but wait.
-    pub fn step(&mut self) -> bool {
-        if let Ok(exit) = self.exits.try_recv() {
-            self.handle(Event::Exited(exit));
-            return true;
+    pub fn ask(&mut self, command: Command) -> Result<Value, Refusal> {
+        self.request(command).expect("the question was never answered")
+    }
+
+    /// An exit that nobody was told of yet.
+    pub fn exit(&mut self) -> bool {
+        match self.exits.try_recv() {
+            Ok(exit) if !self.dead => {
+                self.handle(Event::Exited(exit));
+                true
+            }
+            _ => false,
         }
-        let Some(effect) = self.queue.pop_front() else { return false };
+    }
+
+    /// Has the effect at a place in the pool; what came of it is to be delivered.
+    pub fn begin(&mut self, at: usize) {
+        let Some(effect) = self.pool.remove(at).filter(|_| !self.dead) else { return };
+        let number = self.effects;
+        self.effects += 1;
+        if self.death == Some(Death::Before(number)) {
+            self.dead = true;
+            return;
+        }
+        let mut told = Vec::new();
         match effect {
             Effect::Perform(ticket, op) => {
                 let started = Started(RefCell::default());
                 let result = self.sim.perform(&op, &started);
                 for (job, process) in started.0.take() {
-                    self.handle(Event::Started { ticket, job, process });
+                    told.push(Event::Started { ticket, job, process });
                 }
-                self.handle(Event::Done(ticket, result));
+                told.push(Event::Done(ticket, result));
             }
             Effect::AskJob { ticket, job, wait } => {
                 let state = self.sim.job(&job).unwrap();
                 assert!(!matches!(state, JobState::Running(_)) || !wait, "{job} runs for ever");
-                self.handle(Event::Job(ticket, state));
+                told.push(Event::Job(ticket, state));
             }
+            Effect::Observe(ticket) => told.push(Event::Observed(ticket, self.sim.observe())),
             Effect::ForgetJob(job) => self.sim.forget_job(&job).unwrap(),
-            Effect::Answer(token, answer) => drop(self.answers.insert(token, answer)),
-            Effect::Name(change) => self.names.push(change),
-            Effect::Release(_)
-            | Effect::Acknowledge { .. }
-            | Effect::Reserve { .. }
-            | Effect::Serve(_)
-            | Effect::Unserve(_) => {}
+            other => unreachable!("{other:?} is not for the pool"),
         }
+        if self.death == Some(Death::After(number)) {
+            self.dead = true;
+            return;
+        }
+        self.told.push_back(told);
+    }
+
+    /// Delivers what is at a place of what came of effects.
+    pub fn deliver(&mut self, at: usize) {
+        for event in self.told.remove(at).unwrap_or_default() {
+            self.handle(event);
+        }
+    }
+
+    /// Has one effect and delivers what came of it, or lets an exit be known. False when there is nothing to do but wait.
+    pub fn step(&mut self) -> bool {
+        if self.dead {
+            return false;
+        }
+        if self.exit() {
+            return true;
+        }
+        if self.told.is_empty() {
+            if self.pool.is_empty() {
+                return false;
+            }
+            self.begin(0);
+        }
+        self.deliver(0);
         true
+    }
+
+    /// Lets time pass until the engine wants to be woken, but not beyond `end`. False if it does not want to be.
+    pub fn sleep(&mut self, end: u64) -> bool {
+        match self.wake {
+            Some(at) if at <= end && !self.dead => {
+                self.now = self.now.max(at);
+                self.handle(Event::Tick);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Runs until nothing moves, letting at most `time` pass.
@@ -153,12 +330,8 @@ impl World {
         let end = self.now + time.as_millis() as u64;
         loop {
             while self.step() {}
-            match self.wake {
-                Some(at) if at <= end => {
-                    self.now = self.now.max(at);
-                    self.handle(Event::Tick);
-                }
-                _ => return,
+            if !self.sleep(end) {
+                return;
             }
         }
     }
@@ -171,14 +344,23 @@ impl World {
         self.engine.state.service(fabric, service).map_or(0, |s| s.ready.len())
     }
 
-    /// Nothing of Warren's is left: on the machine, in the store, in the books.
+    /// Nothing of Warren's is left: on the machine, in the store, in the books, in what its servers hold.
     pub fn assert_nothing_left(&self) {
-        assert!(self.sim.machine().is_clean(), "left on the machine: {:#?}", self.sim.machine());
-        assert_eq!(self.sim.machine().remembered_jobs(), 0, "jobs the keeper still remembers");
+        let machine = self.sim.machine();
+        assert!(machine.is_clean(), "left on the machine: {machine:#?}");
+        assert_eq!(
+            machine.remembered_jobs(),
+            0,
+            "jobs the keeper still remembers: {:?}",
+            self.sim.ended_jobs()
+        );
         assert!(self.engine.state.instances.is_empty(), "instances in the store");
         assert!(self.engine.state.networks.is_empty(), "networks in the store");
         assert!(self.engine.state.fabrics.is_empty(), "fabrics in the store");
         assert_eq!(self.engine.state.ipam.networks().count(), 0, "networks in the address books");
+        assert!(self.zone.is_empty(), "names in the zone: {:?}", self.zone);
+        assert!(self.clients.is_empty(), "clients of the DHCP servers: {:?}", self.clients);
+        assert!(self.served.is_empty(), "networks that are served: {:?}", self.served);
         let log = compact(&self.log);
         let other: Vec<_> =
             log.iter().filter(|r| !matches!(r, Record::Boot { .. } | Record::Address { .. })).collect();
@@ -188,120 +370,22 @@ impl World {
 
 /// What the database does to the log: scopes that ended are deleted.
 pub fn compact(log: &[Record]) -> Vec<Record> {
+    // From the end: what a later record makes superfluous is not kept.
+    let mut ended: BTreeSet<String> = BTreeSet::new();
     let mut kept: Vec<Record> = Vec::new();
-    for record in log {
+    for record in log.iter().rev() {
+        let scope = record.scope().to_string();
+        let unit = scope.split('/').next().unwrap_or_default();
+        if ended.contains(&scope) || ended.contains(unit) {
+            continue;
+        }
         if record.ends_scope() || record.begins_scope() {
-            let scope = record.scope();
-            kept.retain(|r| r.scope() != scope);
+            ended.insert(scope);
         }
         if !record.ends_scope() {
             kept.push(record.clone());
         }
     }
+    kept.reverse();
     kept
-}
-
-pub fn hook(name: &str) -> Vec<CommandLine> {
-    vec![CommandLine::Shell(format!("hook {name}"))]
-}
-
-pub fn instance(network: &str) -> InstanceSpec {
-    InstanceSpec {
-        template: TemplateSpec { name: "host".into(), source: TemplateSource::Host },
-        links: vec![LinkSpec { network: network.into(), address: AddressMode::Auto, vnet: true }],
-        command: Some(CommandLine::Argv(vec!["@warren".into(), "beacon".into()])),
-        env: BTreeMap::new(),
-        mounts: vec![MountSpec {
-            fstype: "nullfs".into(),
-            source: "/data".into(),
-            target: "/data".into(),
-            options: vec![],
-            read_only: false,
-            kind: MountKind::Mount,
-        }],
-        hooks: Hooks {
-            prepare: hook("prepare"),
-            prestart: hook("prestart"),
-            created: hook("created"),
-            start: hook("start"),
-            poststart: hook("poststart"),
-            prestop: hook("prestop"),
-            stop: hook("stop"),
-            quiesced: hook("quiesced"),
-            poststop: hook("poststop"),
-            release: hook("release"),
-        },
-        params: BTreeMap::new(),
-        datasets: vec![],
-        hostname: None,
-        exec_timeout: None,
-        stop_timeout: Duration::from_secs(10),
-        drain: Duration::from_secs(1),
-        jail_user: None,
-        system_jail_user: false,
-        system_user: None,
-        clean_env: true,
-        fib: None,
-        consolelog: None,
-        persist: false,
-        on_stop_failure: OnStopFailure::Continue,
-    }
-}
-
-pub fn network(name: &str, third: u8) -> NetworkSpec {
-    NetworkSpec {
-        name: name.into(),
-        ipv4: Some(format!("10.77.{third}.0/24").parse().unwrap()),
-        ipv6: Some(format!("fd77:{third}::/64").parse().unwrap()),
-        gateway4: Some(format!("10.77.{third}.1").parse().unwrap()),
-        gateway6: Some(format!("fd77:{third}::1").parse().unwrap()),
-        lan_dhcp: false,
-        dhcp4: Some(format!("10.77.{third}.2").parse().unwrap()),
-        exclude: vec![],
-        nat: true,
-        mtu: 1500,
-        isolated: false,
-        peers: vec![],
-        uplink: None,
-        quarantine: Duration::from_secs(60),
-    }
-}
-
-pub fn service(name: &str, replicas: u32, depends_on: &[&str]) -> ServiceSpec {
-    ServiceSpec {
-        name: name.into(),
-        replicas,
-        depends_on: depends_on.iter().map(|s| (*s).to_owned()).collect(),
-        publish: vec![],
-        ports: vec![],
-        restart: Restart {
-            policy: RestartPolicy::OnFailure,
-            backoff: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(60),
-            retries: Some(3),
-        },
-        health: None,
-        instance: instance("net"),
-    }
-}
-
-pub fn fabric(services: Vec<ServiceSpec>) -> FabricSpec {
-    FabricSpec {
-        name: "shop".into(),
-        domain: "shop.internal".into(),
-        forward: vec![],
-        templates: BTreeMap::new(),
-        networks: [("net".to_owned(), network("net", 1))].into(),
-        services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
-    }
-}
-
-pub fn shop() -> FabricSpec {
-    let mut web = service("web", 2, &["api"]);
-    web.publish = vec![Publish { address: None, port: 8080, target: 80, proto: Proto::Tcp }];
-    fabric(vec![service("db", 1, &[]), service("api", 3, &["db"]), web])
-}
-
-pub fn declare(spec: FabricSpec) -> Command {
-    Command::Declare(Box::new(spec))
 }

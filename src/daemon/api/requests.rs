@@ -70,8 +70,11 @@ fn resolve(engine: &Engine, name: &str) -> Result<Id, Rejected> {
 
 #[utoipa::path(get, path = "/v1/info", responses((status = 200, body = Info)))]
 pub(super) async fn info(_: Reader, State(api): State<Api>) -> Answer<Info> {
-    let (rows, idle) =
-        api.handle.query(|engine, store| (store.rows().unwrap_or(0), engine.is_idle())).await?;
+    let look = |engine: &Engine, store: &crate::store::Store| {
+        let strays: Vec<String> = engine.strays().map(str::to_owned).collect();
+        (store.rows().unwrap_or(0), engine.is_idle(), strays)
+    };
+    let (rows, idle, strays) = api.handle.query(look).await?;
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").into(),
         host: api.host.into(),
@@ -80,6 +83,7 @@ pub(super) async fn info(_: Reader, State(api): State<Api>) -> Answer<Info> {
         state_dir: api.state_dir.display().to_string(),
         rows,
         idle,
+        strays,
     }))
 }
 

@@ -29,6 +29,8 @@ pub struct Info {
     pub rows: u64,
     /// Whether any operation is under way.
     pub idle: bool,
+    /// What bears a name of Warren's on the machine and belongs to nothing in the store. It is left alone.
+    pub strays: Vec<String>,
 }
 
 /// A fabric.
@@ -103,6 +105,8 @@ pub struct Network {
     pub isolated: bool,
     /// What a stop could not finish.
     pub left: Vec<String>,
+    /// What is not as it should be on the machine and could not be put right.
+    pub drift: Vec<String>,
 }
 
 /// An instance.
@@ -130,6 +134,8 @@ pub struct Instance {
     pub why: Option<String>,
     /// What a stop could not finish.
     pub left: Vec<String>,
+    /// What is not as it should be on the machine and could not be put right.
+    pub drift: Vec<String>,
 }
 
 /// Everything about an instance.
@@ -250,6 +256,7 @@ pub fn instance(engine: &Engine, unit: &InstanceUnit) -> Instance {
         jail: given.id.jail(),
         why: unit.unit.why.as_ref().filter(|_| !unit.unit.stage.is_wanted()).map(|w| w.text.clone()),
         left: left(&unit.unit.left),
+        drift: engine.drift_of(given.id).map(str::to_owned).collect(),
     }
 }
 
@@ -317,6 +324,7 @@ pub fn networks(engine: &Engine, fabric: Option<&str>) -> Vec<Network> {
                 used,
                 isolated: n.spec.isolated,
                 left: left(&n.unit.left),
+                drift: engine.drift_of(id).map(str::to_owned).collect(),
             }
         })
         .collect();
@@ -383,6 +391,9 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
                 network.left.join("; ")
             ));
         }
+    }
+    for network in &networks {
+        stuck.extend(network.drift.iter().map(|text| format!("network {}: {text}", network.name)));
     }
     stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
     settled &= networks.len() == fabric.spec.networks.len();

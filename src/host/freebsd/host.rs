@@ -1,14 +1,11 @@
 //! FreeBSD as a [`Host`](crate::host::Host): each operation by its means.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use warren_netgraph::transport::freebsd::{self as sockets, KernelTransport};
@@ -18,13 +15,12 @@ use super::interfaces::{self, ByIoctl};
 use super::pf_table::Change;
 use super::stack::Stack;
 use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
-use crate::config::spec::{Probe, TemplateSource};
+use crate::config::spec::TemplateSource;
 use crate::host::failure::Context;
 use crate::host::graph::{self, Graph};
 use crate::host::listen::bind;
 use crate::host::{
-    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, NoWitness, Op, Reply, SeenJail, Wanted,
-    Witness, probe,
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Op, Reply, SeenJail, Wanted, Witness, probe,
 };
 use crate::ids::Id;
 use crate::keeper::{self, Place};
@@ -40,8 +36,6 @@ pub struct FreeBsd {
     state_dir: PathBuf,
     boot: String,
     clones: Clones,
-    /// Which jail has which address, as far as this process has seen.
-    addresses: Mutex<HashMap<IpAddr, String>>,
     graph: Graph<KernelTransport>,
     keeper: keeper::Client,
 }
@@ -69,7 +63,6 @@ impl FreeBsd {
         Ok(Self {
             boot: boot::id()?,
             clones: Clones { state_dir: state_dir.clone() },
-            addresses: Mutex::default(),
             graph: Graph::new(open),
             keeper: keeper::Client::start_or_connect(&state_dir)?,
             state_dir,
@@ -95,13 +88,11 @@ impl FreeBsd {
         fs::create_dir_all(file.parent().unwrap_or(&self.state_dir)).doing(what)?;
         fs::write(&file, text).doing(what)?;
         let jid = jails::create(jail)?;
-        self.remember(jail.addresses.iter().copied(), &jail.name);
         Ok(Reply::Jail { jid })
     }
 
     fn jail_remove(&self, jail: &str) -> Result<(), Failure> {
         jails::remove(jail, MOMENT)?;
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, owner| owner != jail);
         match fs::remove_file(layout::mounts(&self.state_dir, jail)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).doing(|| format!("forget the mounts of {jail}"))
@@ -148,7 +139,7 @@ impl FreeBsd {
     }
 }
 
-/// Jobs, and what is asked of instances.
+/// Jobs.
 impl FreeBsd {
     /// Where a job runs.
     fn place(job: &Job) -> Result<Place, Failure> {
@@ -161,68 +152,6 @@ impl FreeBsd {
     fn run(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
         let status = self.keeper.run(job, Self::place(job)?, witness)?;
         if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", job.describe()))) }
-    }
-
-    /// Asks an instance for its health.
-    fn probe(&self, what: &Probe, address: IpAddr, timeout: Duration) -> Result<(), Failure> {
-        match what {
-            Probe::Tcp { port } => probe::tcp(address, *port, timeout),
-            Probe::Http { port, path } => probe::http(address, *port, path, timeout),
-            Probe::Command { command } => {
-                let jail = self.jail_of(address)?;
-                // Its id is not needed again, but the keeper wants each to be new.
-                let mut random = [0; 16];
-                getrandom::fill(&mut random)
-                    .map_err(|error| Failure::new(format!("draw a job id: {error}")))?;
-                let mut id = "probe-".to_owned();
-                for byte in random {
-                    let _ = write!(id, "{byte:02x}");
-                }
-                let job = Job {
-                    id,
-                    log: Id::of_jail(&jail).map_or_else(|| jail.clone(), |id| id.to_string()),
-                    jail: Some(jail),
-                    command: command.clone(),
-                    env: BTreeMap::new(),
-                    clean_env: true,
-                    user: None,
-                    system_jail_user: false,
-                    fib: None,
-                    timeout: Some(timeout),
-                    consolelog: None,
-                };
-                let done = self.run(&job, &NoWitness);
-                self.keeper.forget(&job.id)?;
-                done
-            }
-        }
-    }
-
-    /// The jail that has an address. Remembered from when it was set; after a restart of the daemon, or with DHCP, looked for.
-    fn jail_of(&self, address: IpAddr) -> Result<String, Failure> {
-        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
-        if let Some(jail) = known {
-            return Ok(jail);
-        }
-        for jail in our_jails()? {
-            let has = if jail.vnet {
-                let there = Stack::of_jail(jail.jid).and_then(|there| there.interfaces());
-                let there = there.doing(|| format!("look for addresses in {}", jail.name))?;
-                there.iter().any(|(_, addresses)| addresses.contains(&address))
-            } else {
-                jails::addresses(jail.jid)?.contains(&address)
-            };
-            if has {
-                self.remember([address], &jail.name);
-                return Ok(jail.name);
-            }
-        }
-        Err(Failure::new(format!("no jail has the address {address}")))
-    }
-
-    fn remember(&self, addresses: impl IntoIterator<Item = IpAddr>, jail: &str) {
-        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(addresses.into_iter().map(|address| (address, jail.to_owned())));
     }
 }
 
@@ -293,9 +222,6 @@ impl Host for FreeBsd {
             }
             Op::IfConfigure { interface, jail, addresses, routes, loopback } => {
                 interfaces::configure(interface, jail.as_deref(), addresses, routes, *loopback)?;
-                if let Some(jail) = jail {
-                    self.remember(addresses.iter().map(ipnet::IpNet::addr), jail);
-                }
             }
             Op::IfAddresses { interface, jail } => {
                 return interfaces::addresses(interface, jail)
@@ -323,7 +249,7 @@ impl Host for FreeBsd {
                 self.keeper.put_socket(name, socket)?;
             }
             Op::Unlisten { name } => self.keeper.drop_socket(name)?,
-            Op::Probe { probe, address, timeout } => self.probe(probe, *address, *timeout)?,
+            Op::Probe { question, address, timeout } => probe::ask(question, *address, *timeout)?,
         }
         Ok(Reply::Done)
     }

@@ -93,34 +93,6 @@ pub fn children(name: &str) -> Result<Vec<Seen>, Failure> {
     Ok(found)
 }
 
-/// The addresses of a jail that shares the host's stack.
-pub fn addresses(jid: i32) -> Result<Vec<IpAddr>, Failure> {
-    // security.jail.jail_max_af_ips is 255.
-    const MOST: usize = 255;
-    let mut found = Vec::new();
-    for (name, size) in [("ip4.addr", 4), ("ip6.addr", 16)] {
-        let mut iov = Iov::default();
-        iov.int("jid", jid).room(name, MOST * size);
-        match iov.call(libc::jail_get, 0) {
-            Ok(_) => {}
-            // It has gone meanwhile, or the kernel has not the family.
-            Err(refusal) if matches!(refusal.error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
-                continue;
-            }
-            Err(refusal) => return Err(refusal.failure(format!("read {name} of jail {jid}"))),
-        }
-        for chunk in iov.value(name).chunks_exact(size) {
-            if let Some(bytes) = chunk.first_chunk::<16>() {
-                found.push(IpAddr::from(Ipv6Addr::from(*bytes)));
-            } else if let Some(bytes) = chunk.first_chunk::<4>() {
-                found.push(IpAddr::from(Ipv4Addr::from(*bytes)));
-            }
-        }
-    }
-    found.retain(|address| !address.is_unspecified());
-    Ok(found)
-}
-
 /// Makes a jail, with `persist`.
 pub fn create(jail: &Jail) -> Result<i32, Failure> {
     params::of(jail)?.call(libc::jail_set, libc::JAIL_CREATE).map_err(|refusal| {

@@ -1,6 +1,6 @@
 //! The lab as a [`Host`](crate::host::Host): each operation by the means of Linux.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,6 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use warren_netgraph::data::FdData;
 use warren_netgraph::transport::fd::FdTransport;
 
@@ -19,7 +18,7 @@ use super::failure::Context;
 use super::jobs::dns_relays;
 use super::netlink::Netlink;
 use super::proto::{Answer, Relay, Request};
-use super::{below, interfaces, layout, mountinfo, mounts, params};
+use super::{below, interfaces, layout, mountinfo, mounts, params, probe};
 use crate::config::spec::{Proto, Publish, TemplateSource};
 use crate::firewall::{Policy, conntrack, nft, outside};
 use crate::host::graph::{self, Graph, Interfaces};
@@ -47,8 +46,6 @@ pub struct Lab {
     pub(super) dns: Option<SocketAddr>,
     /// Which listening sockets are relayed for DNS, by name: one per protocol.
     pub(super) dns_names: Mutex<BTreeMap<Proto, String>>,
-    /// Which jail has which address, as far as this process has seen.
-    pub(super) addresses: Mutex<HashMap<IpAddr, String>>,
     pub(super) graph: Graph<FdTransport>,
     pub(super) keeper: keeper::Client,
 }
@@ -90,7 +87,6 @@ impl Lab {
             boot,
             dns,
             dns_names: Mutex::new(dns_names),
-            addresses: Mutex::default(),
         })
     }
 
@@ -122,10 +118,7 @@ impl Lab {
     fn jail_create(&self, jail: &Jail) -> Result<Reply, Failure> {
         params::check(&jail.params)?;
         match self.client.ask(&Request::JailCreate { jail: jail.clone() })? {
-            (Answer::Jail { jid }, _) => {
-                self.remember(jail.addresses.iter().copied(), &jail.name);
-                Ok(Reply::Jail { jid })
-            }
+            (Answer::Jail { jid }, _) => Ok(Reply::Jail { jid }),
             (other, _) => Err(unexpected(&other)),
         }
     }
@@ -219,10 +212,7 @@ impl Host for Lab {
             Op::Unmount(mount) => mounts::unmount(mount)?,
             Op::WriteFile { root, path, contents } => self.write_file(root, path, contents)?,
             Op::JailCreate(jail) => return self.jail_create(jail),
-            Op::JailRemove { jail } => {
-                self.client.order(&Request::JailRemove { jail: jail.clone() })?;
-                self.forget(jail);
-            }
+            Op::JailRemove { jail } => self.client.order(&Request::JailRemove { jail: jail.clone() })?,
             Op::JailTerm { jail, wait } => {
                 self.client.order(&Request::JailTerm { jail: jail.clone(), wait: *wait })?;
             }
@@ -278,9 +268,6 @@ impl Host for Lab {
                 interfaces::configure(interface, there.as_ref(), addresses, routes, *loopback).doing(
                     || format!("configure {interface} of {}", jail.as_deref().unwrap_or("the host")),
                 )?;
-                if let Some(jail) = jail {
-                    self.remember(addresses.iter().map(IpNet::addr), jail);
-                }
             }
             Op::IfAddresses { interface, jail } => {
                 return interfaces::addresses(interface, &self.need_network(jail)?)
@@ -304,7 +291,7 @@ impl Host for Lab {
             }
             Op::Listen { name, address, proto } => return self.listen(name, *address, *proto),
             Op::Unlisten { name } => self.unlisten(name)?,
-            Op::Probe { probe, address, timeout } => self.probe(probe, *address, *timeout)?,
+            Op::Probe { question, address, timeout } => probe::ask(question, *address, *timeout)?,
         }
         Ok(Reply::Done)
     }

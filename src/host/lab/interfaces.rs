@@ -170,5 +170,5 @@ pub fn of_jail(jail: &OwnedFd) -> io::Result<Vec<String>> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix(['w', 'g']).is_some_and(|id| id.parse::<Id>().is_ok())
+    name.starts_with(['w', 'g']) && Id::of_object(name).is_some()
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{
     Exit, Failure, Frames, Host, Inventory, Job, JobState, Op, Process, Reply, Status, Wanted, Witness,
 };
-pub use machine::Machine;
+pub use machine::{Machine, SimAnchor, SimBridge, SimJail};
 
 /// How a command behaves in the sim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub struct Fault {
 }
 
 type Script = Box<dyn Fn(&Job) -> Behaviour + Send>;
+type Refusal = Box<dyn Fn(&Op) -> Option<i32> + Send>;
 
 struct Inner {
     machine: Machine,
@@ -47,6 +48,7 @@ struct Inner {
     performed: usize,
     log: Vec<Op>,
     script: Script,
+    refusal: Refusal,
     exits: Sender<Exit>,
 }
 
@@ -77,6 +79,7 @@ impl Sim {
             performed: 0,
             log: Vec::new(),
             script,
+            refusal: Box::new(|_| None),
             exits: sender,
         };
         Self { inner: Arc::new(Mutex::new(inner)), exits: Arc::new(Mutex::new(Some(receiver))) }
@@ -97,6 +100,11 @@ impl Sim {
         self.lock().faults = faults.into_iter().collect();
     }
 
+    /// Makes every operation fail for which an error number is given, from now on.
+    pub fn refuse(&self, refusal: impl Fn(&Op) -> Option<i32> + Send + 'static) {
+        self.lock().refusal = Box::new(refusal);
+    }
+
     /// How many operations were performed so far.
     #[must_use]
     pub fn performed(&self) -> usize {
@@ -109,10 +117,21 @@ impl Sim {
         self.lock().log.clone()
     }
 
+    /// The operations performed since this was last asked, for runs that are too long to be kept whole.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<Op> {
+        std::mem::take(&mut self.lock().log)
+    }
+
     /// What the machine holds.
     #[must_use]
     pub fn machine(&self) -> Machine {
         self.lock().machine.clone()
+    }
+
+    /// Looks at what the machine holds.
+    pub fn look<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.lock().machine)
     }
 
     /// Changes the machine behind Warren's back.
@@ -131,6 +150,14 @@ impl Sim {
         inner.machine.end_job(job, status);
         // Nobody listening means that the daemon is dead; the status waits in `job`.
         let _ = inner.exits.send(Exit { job: job.to_owned(), status });
+    }
+
+    /// Somebody removes a jail by hand.
+    pub fn lose_jail(&self, jail: &str) {
+        let mut inner = self.lock();
+        for (job, status) in inner.machine.lose_jail(jail) {
+            let _ = inner.exits.send(Exit { job, status });
+        }
     }
 
     /// A new daemon takes the place of a dead one: it is told of every end that is not forgotten.
@@ -153,6 +180,8 @@ impl Inner {
         self.performed += 1;
         self.log.push(op.clone());
         let fault = self.faults.iter().position(|f| f.at == number).and_then(|at| self.faults.remove(at));
+        let refused = (self.refusal)(op).map(|errno| Fault { at: number, errno, after: false });
+        let fault = fault.or(refused);
         if let Some(fault) = &fault
             && !fault.after
         {

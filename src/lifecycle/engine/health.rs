@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Engine, Flight, Timer};
 use crate::config::spec::{CommandLine, Health, Probe};
-use crate::host::{Failure, Job, Op, Reply, Status};
+use crate::host::{Failure, Job, Op, Question, Reply, Status};
 use crate::ids::Id;
 use crate::store::{Record, Stage, Why, WhyKind};
 
@@ -44,7 +44,7 @@ impl Engine {
         if spec.command.is_none() && !spec.persist {
             self.timer(self.now + COUNT_EVERY, Timer::Count(id));
         }
-        self.look(id);
+        self.learn(id);
         let leases_missing = given.links.iter().enumerate().any(|(n, l)| l.dhcp && !leased.contains(&n));
         let health = self.health_of(id);
         if !leases_missing && health.is_none() {
@@ -80,11 +80,17 @@ impl Engine {
         wellness.asked += 1;
         let asked = wellness.asked;
         let Some(instance) = self.state.instances.get(&id) else { return };
-        let op = match health.probe {
-            Probe::Command { command } => Op::Run(probe_job(id, asked, self.now, command, health.timeout)),
-            probe => {
+        let timeout = health.timeout;
+        let question = match health.probe {
+            Probe::Command { command } => Err(command),
+            Probe::Tcp { port } => Ok(Question::Tcp { port }),
+            Probe::Http { port, path } => Ok(Question::Http { port, path }),
+        };
+        let op = match question {
+            Err(command) => Op::Run(probe_job(id, asked, self.now, command, timeout)),
+            Ok(question) => {
                 let Some(address) = instance.given.addresses().first().copied() else { return };
-                Op::Probe { probe, address, timeout: health.timeout }
+                Op::Probe { question, address, timeout }
             }
         };
         let job = match &op {
@@ -152,7 +158,8 @@ impl Engine {
                 self.emit(Record::Exit { unit: id, status: Status::Exited(0) });
                 self.movable.push_back(id);
             }
-            Err(failure) if failure.errno.is_some() => {
+            // Any other failure says that the look failed, not that the jail has gone.
+            Err(failure) if matches!(failure.errno, Some(libc::ENOENT | libc::ESRCH)) => {
                 let text = format!("the jail went away without Warren: {failure}");
                 self.stop(id, Why { kind: WhyKind::Vanished, phase: None, text });
             }

@@ -22,7 +22,7 @@ const LOOK_EVERY: u64 = 500;
 
 impl Engine {
     /// Looks at the links whose address is still to be learned.
-    pub(super) fn look(&mut self, id: Id) {
+    pub(super) fn learn(&mut self, id: Id) {
         if self.stage(id) != Some(Stage::Running) {
             return;
         }
@@ -32,10 +32,10 @@ impl Engine {
             .map(|(n, _)| n)
             .collect();
         for link in missing {
-            let under_way = |flight: &Flight| matches!(flight, Flight::Look(of, n) | Flight::Open(of, n) if (*of, *n) == (id, link));
+            let under_way = |flight: &Flight| matches!(flight, Flight::Learn(of, n) | Flight::Open(of, n) if (*of, *n) == (id, link));
             if !self.flights.values().any(under_way) {
                 let op = Op::IfAddresses { interface: plan::inside_name(link), jail: id.jail() };
-                self.perform(Flight::Look(id, link), op);
+                self.perform(Flight::Learn(id, link), op);
             }
         }
     }
@@ -47,12 +47,12 @@ impl Engine {
         }
         let again = self.now + LOOK_EVERY;
         let Ok(Reply::Addresses { addresses }) = result else {
-            self.timer(again, Timer::Look(id));
+            self.timer(again, Timer::Learn(id));
             return;
         };
         let Some(address) = addresses.into_iter().find_map(|address| self.acceptable(id, link, address))
         else {
-            self.timer(again, Timer::Look(id));
+            self.timer(again, Timer::Learn(id));
             return;
         };
         let Some(instance) = self.state.instances.get(&id) else { return };
@@ -98,7 +98,7 @@ impl Engine {
         if let Err(failure) = result {
             let text = format!("its link could not be opened for the LAN's address: {failure}");
             self.tell("lease-failed", json!({ "unit": id, "name": name, "text": text }));
-            self.timer(self.now + LOOK_EVERY, Timer::Look(id));
+            self.timer(self.now + LOOK_EVERY, Timer::Learn(id));
             return;
         }
         let Some(network) =

@@ -8,8 +8,10 @@
 //! - `commands` does what somebody asked for.
 //! - `health` asks instances whether they are well.
 //! - `learn` finds out the addresses that a LAN gave.
+//! - `drift` compares what the machine has with what it should have.
 
 mod commands;
+mod drift;
 mod health;
 mod learn;
 mod recovery;
@@ -28,7 +30,7 @@ use warren_dhcp::server::LeaseChange;
 use super::journal::Way;
 use crate::config::spec::{FabricSpec, InstanceSpec, LinkSpec, ServicePort};
 use crate::firewall::Policy;
-use crate::host::{Exit, Failure, JobState, Mac, Op, Reply};
+use crate::host::{Exit, Failure, Inventory, JobState, Mac, Op, Reply};
 use crate::ids::Id;
 use crate::store::{Record, Stage, State};
 
@@ -54,6 +56,8 @@ pub enum Event {
     Done(Ticket, Result<Reply, Failure>),
     /// The keeper told what became of a job in doubt.
     Job(Ticket, JobState),
+    /// What exists on the machine, for a round of [`Effect::Observe`].
+    Observed(Ticket, Result<Inventory, Failure>),
     /// Jobs that ended and that the keeper still remembers: told once, after recovery.
     Remembered(Vec<String>),
     /// The main process of an instance ended.
@@ -130,6 +134,8 @@ pub enum Effect {
         /// Whether the end is waited for, if it runs.
         wait: bool,
     },
+    /// List what exists. Comes back as [`Event::Observed`].
+    Observe(Ticket),
     /// Let the keeper forget a job.
     ForgetJob(String),
     /// Let a hook that waits exec.
@@ -244,13 +250,17 @@ enum Flight {
     /// A look whether anything runs in the jail.
     Count(Id),
     /// A look at the addresses that the LAN gave on a link.
-    Look(Id, usize),
+    Learn(Id, usize),
     /// Opening a link for an address that was learned.
     Open(Id, usize),
     /// Loading a network's policy anew.
     Policy(Id, Box<Policy>),
     /// Ending a hook of a start that was given up.
     Interrupt,
+    /// Ending a hook of a start that was given up, which outlived its daemon.
+    Orphan { unit: Id, key: String },
+    /// Putting right what is not as it should be.
+    Repair(drift::Repair),
 }
 
 /// Something to be done at a time.
@@ -258,10 +268,11 @@ enum Flight {
 enum Timer {
     Probe(Id),
     Count(Id),
-    Look(Id),
+    Learn(Id),
     Retry(Id),
     Service(String, String),
     Quarantine,
+    Look,
 }
 
 /// The state machine. See the module.
@@ -286,6 +297,7 @@ pub struct Engine {
     /// The policies as they were last loaded.
     policies: BTreeMap<Id, Policy>,
     policies_stale: bool,
+    drift: drift::Drift,
     out: Output,
     random: u64,
 }
@@ -308,6 +320,7 @@ impl Engine {
             wellness: BTreeMap::new(),
             policies: BTreeMap::new(),
             policies_stale: false,
+            drift: drift::Drift::default(),
             out: Output::default(),
             random: 0,
         }
@@ -326,6 +339,7 @@ impl Engine {
             }
             Event::Done(ticket, result) => self.done(ticket, result),
             Event::Job(ticket, state) => self.job_known(ticket, state),
+            Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
             Event::Lease { network, change, token } => {
@@ -350,6 +364,8 @@ impl Engine {
                 && let Some(id) = self.waiting.pop_front()
             {
                 self.movable.push_back(id);
+            } else if self.flights.len() < self.settings.jobs && self.begin_repair() {
+                // As many as there is room for.
             } else if self.policies_stale {
                 self.policies_stale = false;
                 self.refresh_policies();
@@ -384,6 +400,7 @@ impl Engine {
     /// Notes a fact: it will be committed, and is true from here on.
     fn emit(&mut self, record: Record) {
         self.state.apply(&record);
+        self.moved(&record);
         self.out.records.push(record);
     }
 
@@ -415,11 +432,12 @@ impl Engine {
             match timer {
                 Timer::Probe(id) => self.probe(id),
                 Timer::Count(id) => self.count(id),
-                Timer::Look(id) => self.look(id),
+                Timer::Learn(id) => self.learn(id),
                 Timer::Retry(id) if self.stage(id) == Some(Stage::Failed) => self.retry(id),
                 Timer::Retry(_) => {}
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
+                Timer::Look => self.look(),
             }
         }
     }

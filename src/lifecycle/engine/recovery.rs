@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::{Effect, Engine, NameChange, Output};
+use super::{Effect, Engine, Flight, NameChange, Output};
+use crate::host::Op;
 use crate::ids::Id;
+use crate::lifecycle::journal::{Mark, Way};
+use crate::lifecycle::step::Act;
 use crate::store::{Record, Stage, Why, WhyKind};
 
 impl Engine {
@@ -39,6 +42,7 @@ impl Engine {
             self.timer(at, super::Timer::Quarantine);
         }
         self.policies_stale = !rebooted;
+        self.look();
         let mut out = self.finish();
         // Questions wait in the keeper's sockets: they are taken up when every name is there again, or the first ones would be
         // told that there is none.
@@ -83,10 +87,29 @@ impl Engine {
             Stage::Failed => self.retry_later(id),
             _ => {}
         }
+        if stage == Stage::Stopping {
+            self.end_orphan(id);
+        }
         self.movable.push_back(id);
+    }
+
+    /// A hook of a start that was given up may run on, or be remembered, after the daemon that ran it: it is ended before any
+    /// clean-up.
+    fn end_orphan(&mut self, id: Id) {
+        let Some(unit) = self.state.unit(id) else { return };
+        let orphan = unit.plan.up.iter().find_map(|step| match &step.act {
+            Act::Host(Op::Run(job)) if unit.journal.get(Way::Up, &step.key) == Some(&Mark::Began) => {
+                Some((step.key.clone(), job.id.clone()))
+            }
+            _ => None,
+        });
+        if let Some((key, job)) = orphan {
+            self.busy.insert(id);
+            self.perform(Flight::Orphan { unit: id, key }, Op::KillJob { job });
+        }
     }
 }
 
 fn instance_holds(state: &crate::store::State, id: Id) -> bool {
-    state.instances.get(&id).is_some_and(|i| i.assigned)
+    state.instances.get(&id).is_some_and(|i| i.assigned && !i.unit.journal.is_rebooted())
 }

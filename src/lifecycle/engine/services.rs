@@ -7,7 +7,7 @@ use serde_json::json;
 use warren_dhcp::ipam::{AssignRequest, IpamError, MacWant, Owner, Want};
 
 use super::{Effect, Engine, Flight, NameChange, Refusal, Timer};
-use crate::config::spec::{AddressMode, InstanceSpec, RestartPolicy, ServiceSpec};
+use crate::config::spec::{AddressMode, InstanceSpec, RestartPolicy, ServiceSpec, TemplateSource};
 use crate::fabric::{self, Neighbour};
 use crate::firewall::Policy;
 use crate::host::{Failure, Op, Status};
@@ -50,10 +50,9 @@ impl Engine {
             return;
         }
         let missing = wanted.saturating_sub(service.current.len());
-        let in_place = spec
-            .is_some_and(|s| s.instance.links.iter().any(|l| matches!(l.address, AddressMode::Fixed { .. })));
+        let in_place = spec.is_some_and(|s| in_place(&s.instance));
         let ready_now = service.current.intersection(&service.ready).count();
-        // Old ones go as new ones become ready; where addresses are fixed they must go first.
+        // Old ones go as new ones become ready; where two cannot be at once they must go first.
         let keep = if in_place || wanted == 0 { 0 } else { wanted.saturating_sub(ready_now) };
         let too_old = service.outdated.len().saturating_sub(keep);
         let old = self.newest(&service.outdated, too_old);
@@ -67,7 +66,7 @@ impl Engine {
         for id in old {
             self.stop(id, replaced("a newer revision takes its place"));
         }
-        if halted || !self.may_start(fabric_name, &spec) {
+        if halted || !self.may_start(fabric_name, &spec) || in_place && self.any_going(fabric_name, name) {
             return;
         }
         if not_before > self.now {
@@ -96,6 +95,12 @@ impl Engine {
         });
         ids.truncate(count);
         ids
+    }
+
+    /// Whether any instance of a service is on its way down.
+    fn any_going(&self, fabric: &str, service: &str) -> bool {
+        let instances = self.state.service(fabric, service).map(|s| &s.instances);
+        instances.into_iter().flatten().any(|id| self.stage(*id) == Some(Stage::Stopping))
     }
 
     /// Whether networks and dependencies are there.
@@ -282,9 +287,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in ready {
-            let network = &self.state.networks[&id];
-            let spec = self.declared(network).unwrap_or(&network.spec);
-            let Some(policy) = self.policy_of(&network.given.fabric, spec, &network.given) else { continue };
+            let Some(policy) = self.present_policy(id) else { continue };
             if self.policies.get(&id) != Some(&policy) && !self.loads_policy(id) {
                 self.policies.insert(id, policy.clone());
                 self.perform(Flight::Policy(id, Box::new(policy.clone())), Op::AnchorLoad(policy));
@@ -295,6 +298,13 @@ impl Engine {
     /// Whether a load of the network's rules is under way.
     pub(super) fn loads_policy(&self, id: Id) -> bool {
         self.flights.values().any(|f| matches!(f, Flight::Policy(n, _) if *n == id))
+    }
+
+    /// The policy of a network as it should be now.
+    pub(super) fn present_policy(&self, id: Id) -> Option<Policy> {
+        let network = self.state.networks.get(&id)?;
+        let spec = self.declared(network).unwrap_or(&network.spec);
+        self.policy_of(&network.given.fabric, spec, &network.given)
     }
 
     pub(super) fn policy_loaded(&mut self, id: Id, policy: Policy, failure: Option<Failure>) {
@@ -422,6 +432,13 @@ impl Engine {
         }
         self.unsettled.insert(fabric.to_owned());
     }
+}
+
+/// Whether two instances of this cannot be at once: they would have the same address, or mount on the same places.
+fn in_place(spec: &InstanceSpec) -> bool {
+    let fixed = spec.links.iter().any(|link| matches!(link.address, AddressMode::Fixed { .. }));
+    let shared = matches!(spec.template.source, TemplateSource::Shared { .. });
+    fixed || shared && !spec.mounts.is_empty()
 }
 
 /// Whether a service that needs this one still has instances: on the way down they go first.

@@ -92,7 +92,7 @@ impl Engine {
     }
 
     fn begin(&mut self, id: Id, way: Way, key: String, op: Op) {
-        let op = self.dress(id, way, op);
+        let op = self.dress(id, way, &key, op);
         // On disk before each hook and each effect on the disk (DESIGN.md, "Durability").
         self.out.sync |= op.is_durable();
         self.emit(Record::Step { unit: id, way, key: key.clone(), mark: Mark::Began });
@@ -100,11 +100,20 @@ impl Engine {
         self.perform(Flight::Step { unit: id, way, key }, op);
     }
 
-    /// Adds to a hook what only the moment knows: the jail's number, the failed phase and the reason, the round.
-    fn dress(&self, id: Id, way: Way, op: Op) -> Op {
-        let Op::Run(mut job) = op else { return op };
-        let Some(unit) = self.state.unit(id) else { return Op::Run(job) };
-        let removed = unit.journal.get(Way::Down, "remove").is_some_and(|m| matches!(m, Mark::Done(_)));
+    /// Adds what only the moment knows. To a hook the jail's number, the failed phase and the reason, the round; from the
+    /// removal of aliases it takes those that had been there before the instance.
+    fn dress(&self, id: Id, way: Way, key: &str, op: Op) -> Op {
+        let Some(unit) = self.state.unit(id) else { return op };
+        let undone = key.strip_prefix("un.").and_then(|key| unit.journal.reply(key));
+        let mut job = match (op, undone) {
+            (Op::AliasRemove { interface, .. }, Some(Reply::Aliases { added })) => {
+                return Op::AliasRemove { interface, addresses: added.clone() };
+            }
+            (Op::Run(job), _) => job,
+            (op, _) => return op,
+        };
+        let removed = unit.journal.is_rebooted()
+            || unit.journal.get(Way::Down, "remove").is_some_and(|m| matches!(m, Mark::Done(_)));
         if job.jail.is_none() {
             if let (Some(Reply::Jail { jid }), false) = (unit.journal.reply("jail"), removed) {
                 job.env.insert("JID".into(), jid.to_string());
@@ -249,10 +258,15 @@ impl Engine {
                 self.probed(id, result.err());
             }
             Flight::Count(id) => self.counted(id, result),
-            Flight::Look(id, link) => self.looked(id, link, result),
+            Flight::Learn(id, link) => self.looked(id, link, result),
             Flight::Open(id, link) => self.opened(id, link, result),
             Flight::Policy(id, policy) => self.policy_loaded(id, *policy, result.err()),
             Flight::Interrupt => {}
+            Flight::Orphan { unit, key } => {
+                let failure = Failure::new("the start was given up, and the daemon that ran it died");
+                self.step_done(unit, Way::Up, key, result.and(Err(failure)));
+            }
+            Flight::Repair(repair) => self.repaired(repair, result),
         }
     }
 

@@ -1,0 +1,41 @@
+//! Anchors and their tables.
+
+use super::{Done, ENOENT, Machine, error};
+use crate::host::Op;
+
+impl Machine {
+    pub(super) fn filter(&mut self, op: &Op) -> Done {
+        match op {
+            Op::AnchorLoad(policy) => {
+                let anchor = self.anchors.entry(policy.anchor.clone()).or_default();
+                for service in &policy.services {
+                    anchor.tables.entry(service.table.clone()).or_default();
+                }
+                anchor.policy = Some(policy.clone());
+                Ok(())
+            }
+            Op::AnchorRemove { anchor } => {
+                self.anchors.remove(anchor);
+                Ok(())
+            }
+            Op::TableAdd { anchor, tables, addresses } => {
+                let loaded = self.anchors.get_mut(anchor);
+                let loaded = loaded.ok_or_else(|| error(ENOENT, format!("anchor {anchor} is not loaded")))?;
+                for table in tables {
+                    loaded.tables.entry(table.clone()).or_default().extend(addresses);
+                }
+                Ok(())
+            }
+            Op::TableRemove { anchor, tables, addresses } => {
+                for table in tables {
+                    if let Some(members) = self.anchors.get_mut(anchor).and_then(|a| a.tables.get_mut(table))
+                    {
+                        members.retain(|a| !addresses.contains(a));
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

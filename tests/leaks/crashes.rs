@@ -1,0 +1,170 @@
+//! The daemon dies in, before and after every commit and every effect of every phase; the power is cut at every commit, with every
+//! part of the store that was not synced lost.
+//!
+//! After each, the next daemon finishes: what is wanted is there, nothing is left, no address was given twice, no step failed
+//! because it was done a second time, and each hook ran once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use warren::host::{Host, Op};
+use warren::store::Record;
+
+use crate::check;
+use crate::faults::{assert_recovered, named, parallel};
+use crate::scenario::{SCENARIOS, Scenario, Stand};
+use crate::support::{Death, World};
+
+/// What was tried.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub commits: usize,
+    pub effects: usize,
+    pub deaths: usize,
+    pub cuts: usize,
+}
+
+/// How many commits and effects a scenario has beyond its preparation.
+fn length(scenario: &Scenario) -> (usize, usize) {
+    let mut stand = Stand::new();
+    (scenario.prepare)(&mut stand.world);
+    let (commits, effects) = (stand.world.commits, stand.world.effects);
+    stand.act(scenario);
+    stand.world.settle_within(scenario.patience);
+    (stand.world.commits - commits, stand.world.effects - effects)
+}
+
+/// Steps that failed: after a crash of the daemon alone none may.
+fn failures(world: &World) -> Vec<String> {
+    let kinds = ["step-failed", "policy-failed", "network-failed", "left", "drift"];
+    let bad = world.events.iter().filter(|e| kinds.iter().any(|kind| e["kind"] == *kind));
+    bad.map(ToString::to_string).collect()
+}
+
+fn die(scenario: &'static Scenario, death: Death) {
+    named(
+        || format!("{}: the daemon dies {death:?}", scenario.name),
+        || {
+            let mut stand = Stand::new();
+            (scenario.prepare)(&mut stand.world);
+            stand.world.events.clear();
+            let (commits, effects) = (stand.world.commits, stand.world.effects);
+            stand.world.death = Some(match death {
+                Death::InCommit(n) => Death::InCommit(commits + n),
+                Death::AfterCommit(n) => Death::AfterCommit(commits + n),
+                Death::Before(n) => Death::Before(effects + n),
+                Death::After(n) => Death::After(effects + n),
+            });
+            stand.act(scenario);
+            stand.world.settle_within(scenario.patience);
+            assert!(stand.world.dead, "it did not die");
+            stand.world.crash();
+            check::always(&stand.world);
+            // Whoever asked had no answer, and asks again.
+            (scenario.again)(&mut stand.world);
+            stand.world.settle_within(scenario.patience);
+            if scenario.name != "drift" {
+                assert_eq!(failures(&stand.world), Vec::<String>::new());
+            }
+            stand.world.sim.fail([]);
+            assert_recovered(&mut stand, scenario);
+            stand.assert_hooks_ran(0);
+        },
+    );
+}
+
+/// Power is lost after a commit, and with it each part of the store that was not synced.
+fn cut(scenario: &'static Scenario, commit: usize, cuts: &AtomicUsize) {
+    // Boundaries of commits among the records.
+    let mut drop_behind = 0;
+    loop {
+        let more = named(
+            || {
+                format!(
+                    "{}: power is lost after commit {commit}, {drop_behind} commits behind",
+                    scenario.name
+                )
+            },
+            || {
+                let mut stand = Stand::new();
+                (scenario.prepare)(&mut stand.world);
+                stand.world.death = Some(Death::AfterCommit(stand.world.commits + commit));
+                stand.act(scenario);
+                stand.world.settle_within(scenario.patience);
+                let world = &mut stand.world;
+                let bounds: Vec<usize> =
+                    world.bounds.iter().copied().filter(|bound| *bound >= world.synced).rev().collect();
+                let Some(kept) = bounds.get(drop_behind).copied() else { return false };
+                world.lose_power(kept);
+                check::always(world);
+                (scenario.again)(world);
+                world.settle_within(scenario.patience);
+                assert_recovered(&mut stand, scenario);
+                true
+            },
+        );
+        if !more {
+            return;
+        }
+        cuts.fetch_add(1, Ordering::Relaxed);
+        drop_behind += 1;
+    }
+}
+
+/// All of it, once for all tests.
+pub fn results() -> &'static Counts {
+    static ALL: OnceLock<Counts> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut counts = Counts::default();
+        let cuts = AtomicUsize::new(0);
+        for scenario in &SCENARIOS {
+            let (commits, effects) = length(scenario);
+            counts.commits += commits;
+            counts.effects += effects;
+            let in_commits = (0..commits).flat_map(|n| [Death::InCommit(n), Death::AfterCommit(n)]);
+            let at_effects = (0..effects).flat_map(|n| [Death::Before(n), Death::After(n)]);
+            let deaths: Vec<Death> = in_commits.chain(at_effects).collect();
+            counts.deaths += deaths.len();
+            parallel(deaths, |death| die(scenario, death));
+            parallel((0..commits).collect(), |commit| cut(scenario, commit, &cuts));
+        }
+        counts.cuts = cuts.into_inner();
+        counts
+    })
+}
+
+#[test]
+fn wherever_the_daemon_dies_the_next_one_finishes() {
+    let counts = results();
+    println!(
+        "crashes: {} commits and {} effects in {} phases: {} deaths, {} power cuts",
+        counts.commits,
+        counts.effects,
+        SCENARIOS.len(),
+        counts.deaths,
+        counts.cuts
+    );
+}
+
+/// A machine that was rebooted while the daemon was dead knows no job of before; the store does not mind.
+#[test]
+fn what_the_store_says_of_jobs_of_another_boot_means_nothing() {
+    let mut stand = Stand::new();
+    (SCENARIOS[4].prepare)(&mut stand.world);
+    let jobs = |world: &World| world.log.iter().filter(|r| matches!(r, Record::Job { .. })).count();
+    assert!(jobs(&stand.world) > 0);
+    let kept = stand.world.log.len();
+    stand.world.lose_power(kept);
+    assert_eq!(stand.world.sim.ended_jobs().unwrap(), Vec::<String>::new());
+    let before = stand.world.sim.log().len();
+    stand.world.settle();
+    // Nor does a jail's number of before: another jail may have it by now.
+    let log = stand.world.sim.log();
+    let cleaning = log[before..].iter().filter_map(|op| match op {
+        Op::Run(job) if job.id.contains(".hook.poststop.") => Some(job),
+        _ => None,
+    });
+    let numbers: Vec<bool> = cleaning.map(|job| job.env.contains_key("JID")).collect();
+    assert_eq!(numbers, [false, false]);
+    assert_recovered(&mut stand, &SCENARIOS[0]);
+}

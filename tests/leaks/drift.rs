@@ -1,0 +1,282 @@
+//! What is changed behind Warren's back is seen at the next look: put right if it is ours, told of if it cannot be, left alone if
+//! it is somebody else's.
+
+use std::time::Duration;
+
+use warren::host::sim::{Machine, SimAnchor, SimBridge, SimJail};
+use warren::host::{Host, Op, Status};
+use warren::ids::Id;
+use warren::lifecycle::engine::Command;
+use warren::store::Stage;
+
+use crate::check;
+use crate::scenario::{Stand, everything};
+use crate::support::{World, declare};
+
+/// A look comes every 30 seconds.
+const A_LOOK: Duration = Duration::from_secs(31);
+
+fn up() -> Stand {
+    let mut stand = Stand::new();
+    stand.world.ask(declare(everything())).unwrap();
+    stand.world.settle();
+    stand.world.events.clear();
+    stand
+}
+
+fn instance(world: &World, service: &str) -> Id {
+    world.engine.state.instances.values().find(|i| i.given.service == service).unwrap().given.id
+}
+
+fn told(world: &World, kind: &str) -> Vec<String> {
+    let of = world.events.iter().filter(|e| e["kind"] == kind);
+    of.map(|e| e["text"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// One thing somebody does by hand.
+pub struct Case {
+    pub what: &'static str,
+    pub change: fn(&World, &mut Machine),
+    /// What becomes of it: whether it is put back in place, or the instance is replaced.
+    pub replaced: bool,
+}
+
+pub const CASES: &[Case] = &[
+    Case { what: "an anchor is flushed", change: |_, m| m.anchors.clear(), replaced: false },
+    Case {
+        what: "a member is taken out of its table",
+        change: |_, m| {
+            let tables = m.anchors.values_mut().flat_map(|a| a.tables.values_mut());
+            tables.for_each(std::collections::BTreeSet::clear);
+        },
+        replaced: false,
+    },
+    Case {
+        what: "a stranger is put into a table",
+        change: |_, m| {
+            let tables = m.anchors.values_mut().flat_map(|a| a.tables.values_mut());
+            tables.for_each(|table| table.extend(["10.77.1.250".parse::<std::net::IpAddr>().unwrap()]));
+        },
+        replaced: false,
+    },
+    Case { what: "aliases are removed", change: |_, m| m.aliases.clear(), replaced: false },
+    Case { what: "the DNS sockets are closed", change: |_, m| m.sockets.clear(), replaced: false },
+    Case {
+        what: "a mount is unmounted",
+        change: |_, m| m.mounts.retain(|path, _| !path.ends_with("data/inner")),
+        replaced: false,
+    },
+    Case {
+        what: "an interface is taken out of its jail",
+        change: |_, m| {
+            for eiface in m.eifaces.values_mut() {
+                (eiface.jail, eiface.inside) = (None, None);
+                eiface.addresses.clear();
+            }
+        },
+        replaced: false,
+    },
+    Case {
+        what: "the gateway's interface is destroyed",
+        change: |_, m| {
+            m.eifaces.retain(|name, _| !name.starts_with('g'));
+            m.bridges.values_mut().for_each(|b| b.links.retain(|_, node| !node.starts_with('g')));
+        },
+        replaced: false,
+    },
+    Case {
+        what: "a filter is destroyed",
+        change: |_, m| {
+            let guarded = m.eifaces.iter_mut().filter(|(_, e)| e.guarded);
+            for (name, eiface) in guarded {
+                (eiface.guarded, eiface.open) = (false, false);
+                m.bridges.values_mut().for_each(|b| b.links.retain(|_, node| node != name));
+            }
+        },
+        replaced: false,
+    },
+    Case {
+        what: "a jail is removed",
+        change: |world, m| drop(m.lose_jail(&instance(world, "one").jail())),
+        replaced: true,
+    },
+    Case {
+        what: "an instance's interface is destroyed",
+        change: |_, m| {
+            m.eifaces.retain(|name, _| !name.starts_with('w'));
+            m.bridges.values_mut().for_each(|b| b.links.retain(|_, node| !node.starts_with('w')));
+        },
+        replaced: true,
+    },
+    Case { what: "the bridge is destroyed", change: |_, m| m.bridges.clear(), replaced: true },
+    Case {
+        what: "a clone is destroyed",
+        change: |world, m| {
+            let id = instance(world, "one");
+            m.mounts.retain(|path, _| !path.starts_with(format!("/roots/{id}")));
+            m.files.retain(|path, _| !path.starts_with(format!("/roots/{id}")));
+            m.clones.clear();
+        },
+        replaced: true,
+    },
+];
+
+/// What became of a case: whether anything was replaced, and what was told.
+pub fn run(case: &Case) -> Vec<String> {
+    let mut stand = up();
+    let before = instance(&stand.world, "one");
+    let world = &mut stand.world;
+    let sim = world.sim.clone();
+    sim.tamper(|machine| (case.change)(world, machine));
+    world.settle_within(A_LOOK);
+    // What was replaced comes after a pause.
+    world.settle_within(Duration::from_secs(10));
+    check::at_rest(world);
+    assert_eq!((world.ready("shop", "one"), world.ready("shop", "two")), (1, 1), "{:#?}", world.events);
+    assert_eq!(instance(world, "one") != before, case.replaced, "{:#?}", world.events);
+    let kind = if case.replaced { "drift" } else { "mended" };
+    let texts = told(world, kind);
+    assert!(!texts.is_empty(), "nobody was told: {:#?}", world.events);
+    // The next look sees nothing more.
+    world.events.clear();
+    world.settle_within(A_LOOK);
+    assert_eq!(told(world, kind), Vec::<String>::new());
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    world.assert_nothing_left();
+    texts
+}
+
+#[test]
+fn whatever_is_changed_by_hand_is_put_right() {
+    for case in CASES {
+        crate::faults::named(|| case.what.to_owned(), || run(case));
+    }
+}
+
+#[test]
+fn what_is_somebody_elses_is_told_of_and_left_alone() {
+    let mut stand = up();
+    let other = Id::from_random(4711);
+    stand.world.sim.tamper(|machine| {
+        let jail =
+            SimJail { jid: 99, path: "/x".into(), vnet: false, processes: [7].into(), immortal: false };
+        machine.jails.insert("web".into(), jail.clone());
+        machine.jails.insert(other.jail(), jail);
+        machine.bridges.insert(other.bridge(), SimBridge::default());
+        machine.bridges.insert("bastille0".into(), SimBridge::default());
+        machine.anchors.insert(format!("warren/{other}"), SimAnchor::default());
+        machine.anchors.insert("f2b/ssh".into(), SimAnchor::default());
+        machine.clones.insert(other.to_string());
+    });
+    let before = stand.world.sim.observe().unwrap();
+    stand.world.settle_within(A_LOOK);
+    assert_eq!(stand.world.sim.observe().unwrap(), before, "something was touched");
+    let strays: Vec<&str> = stand.world.engine.strays().collect();
+    let expected = [
+        format!("anchor warren/{other}"),
+        format!("clone {other}"),
+        format!("jail {}", other.jail()),
+        format!("node {}", other.bridge()),
+    ];
+    assert_eq!(strays, expected);
+    assert_eq!(told(&stand.world, "strays").len(), 1, "told once");
+    stand.world.settle_within(A_LOOK * 3);
+    assert_eq!(told(&stand.world, "strays").len(), 1, "told once");
+}
+
+#[test]
+fn what_cannot_be_put_right_is_told_of_until_it_can() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let network = *world.engine.state.networks.keys().next().unwrap();
+    world.sim.tamper(|machine| machine.anchors.clear());
+    world.sim.refuse(|op| matches!(op, Op::AnchorLoad(_)).then_some(16));
+    world.settle_within(A_LOOK);
+    let told_first = told(world, "drift");
+    assert!(told_first[0].contains("could not be put right: injected"), "{told_first:?}");
+    assert!(world.engine.drift_of(network).next().is_some());
+    world.sim.refuse(|_| None);
+    world.settle_within(A_LOOK);
+    assert_eq!(world.engine.drift_of(network).next(), None);
+    check::at_rest(world);
+}
+
+#[test]
+fn what_goes_away_again_and_again_is_not_put_back_for_ever() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    for _ in 0..6 {
+        world.sim.tamper(|machine| machine.aliases.clear());
+        world.settle_within(Duration::from_secs(30));
+    }
+    let two = instance(world, "two");
+    let open: Vec<&str> = world.engine.drift_of(two).collect();
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(open[0].contains("goes away again"), "{open:?}");
+    assert_eq!(world.engine.state.instances[&two].unit.stage, Stage::Ready, "it is not stopped for that");
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_seen_by_the_second_look() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let before = instance(world, "one");
+    // The keeper died and forgot everything.
+    world.sim.tamper(Machine::forget_jobs);
+    world.settle_within(A_LOOK * 2);
+    world.settle_within(Duration::from_secs(5));
+    assert_ne!(instance(world, "one"), before);
+    assert_eq!(world.ready("shop", "one"), 1);
+    let ended = world.events.iter().any(|e| e["why"].as_str().is_some_and(|w| w.contains("ended unseen")));
+    assert!(ended, "{:#?}", world.events);
+    check::at_rest(world);
+}
+
+#[test]
+fn an_address_that_was_there_before_stays_when_the_instance_goes() {
+    let mut stand = Stand::new();
+    stand.world.ask(declare(everything())).unwrap();
+    let world = &mut stand.world;
+    while world.engine.state.instances.is_empty() {
+        world.step();
+    }
+    let two = world.engine.state.instances.values().find(|i| i.given.service == "two").unwrap();
+    let link = two.given.links[0].clone();
+    let theirs = (link.network.gateway(), link.plain_addresses()[0].into());
+    world.sim.tamper(|machine| machine.aliases.extend([theirs.clone()]));
+    world.settle();
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    let aliases = world.sim.machine().aliases;
+    assert_eq!(aliases.into_iter().collect::<Vec<_>>(), [theirs], "somebody else's alias went");
+}
+
+#[test]
+fn a_process_killed_by_hand_ends_its_instance_and_another_starts() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let before = instance(world, "one");
+    world.sim.end(&format!("{before}.main"), Status::Signaled(9));
+    world.settle();
+    assert_ne!(instance(world, "one"), before);
+    check::at_rest(world);
+}
+
+#[test]
+fn a_look_into_a_jail_that_fails_takes_nothing_down() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let before = instance(world, "two");
+    const ENOMEM: i32 = 12;
+    world.sim.refuse(|op| matches!(op, Op::JailCount { .. }).then_some(ENOMEM));
+    world.settle_within(Duration::from_secs(10));
+    assert_eq!(instance(world, "two"), before);
+    assert_eq!(world.ready("shop", "two"), 1);
+    // But one that finds no jail does.
+    world.sim.refuse(|_| None);
+    world.sim.lose_jail(&before.jail());
+    world.settle_within(Duration::from_secs(10));
+    assert_ne!(instance(world, "two"), before);
+    check::at_rest(world);
+}

@@ -1,0 +1,15 @@
+//! A failure costs a message and nothing else: every failure of every operation, every death of the daemon, random schedules,
+//! and what is changed behind Warren's back. All of it on the sim, deterministic; docs/what-happens-when.md is made from it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod check;
+mod crashes;
+mod drift;
+mod errnos;
+mod faults;
+mod page;
+mod scenario;
+mod schedules;
+mod torn;
