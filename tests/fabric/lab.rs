@@ -160,8 +160,14 @@ impl Lab {
 
     /// The daemon's process.
     pub fn daemon_pid(&self) -> Pid {
+        // One that a verb of the test's has just started may not listen yet.
+        let mut found = None;
+        wait("the daemon to answer", || {
+            found = UnixStream::connect(self.state().join("api.sock")).ok();
+            found.is_some()
+        });
         // SO_PEERCRED tells the number of the listener in our own pid namespace.
-        let stream = UnixStream::connect(self.state().join("api.sock")).unwrap();
+        let stream = found.unwrap();
         let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).unwrap();
         Pid::from_raw(peer.pid())
     }
