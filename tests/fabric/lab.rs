@@ -167,6 +167,8 @@ impl Lab {
 
     /// The daemon's process.
     pub fn daemon_pid(&self) -> Pid {
+        // One that a verb of the test's has just started may not listen yet.
+        wait("the daemon to listen", || UnixStream::connect(self.state().join("api.sock")).is_ok());
         Pid::from_raw(host::daemon(self))
     }
 
