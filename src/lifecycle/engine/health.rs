@@ -80,7 +80,9 @@ impl Engine {
         let asked = wellness.asked;
         let Some(instance) = self.state.instances.get(&id) else { return };
         let op = match health.probe {
-            Probe::Command { command } => Op::Run(probe_job(id, asked, self.now, command, health.timeout)),
+            Probe::Command { command } => {
+                Op::Run(probe_job(id, self.jail(id), (asked, self.now), command, health.timeout))
+            }
             probe => {
                 let Some(address) = instance.given.addresses().first().copied() else { return };
                 Op::Probe { probe, address, timeout: health.timeout }
@@ -132,12 +134,17 @@ impl Engine {
         self.timer(now + next.max(20), Timer::Probe(id));
     }
 
+    /// The name of an instance's jail.
+    fn jail(&self, id: Id) -> String {
+        self.state.instances.get(&id).map_or_else(|| id.jail(), |i| i.given.jail(&i.spec))
+    }
+
     /// Looks whether anything runs in an instance without a main process.
     pub(super) fn count(&mut self, id: Id) {
         if self.stage(id).is_some_and(|s| s.is_wanted() && s > Stage::Starting)
             && !self.flights.values().any(|f| *f == Flight::Count(id))
         {
-            self.perform(Flight::Count(id), Op::JailCount { jail: id.jail() });
+            self.perform(Flight::Count(id), Op::JailCount { jail: self.jail(id) });
         }
     }
 
@@ -166,11 +173,11 @@ impl Engine {
     }
 }
 
-fn probe_job(id: Id, asked: u64, now: u64, command: CommandLine, timeout: Duration) -> Job {
+fn probe_job(id: Id, jail: String, (asked, now): (u64, u64), command: CommandLine, timeout: Duration) -> Job {
     Job {
         // The time tells the probes of one daemon from those of the next.
         id: format!("{id}.probe.{now}.{asked}"),
-        jail: Some(id.jail()),
+        jail: Some(jail),
         command,
         env: std::collections::BTreeMap::new(),
         clean_env: true,

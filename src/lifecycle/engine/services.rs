@@ -52,9 +52,10 @@ impl Engine {
         let missing = wanted.saturating_sub(service.current.len());
         let in_place = spec
             .is_some_and(|s| s.instance.links.iter().any(|l| matches!(l.address, AddressMode::Fixed { .. })));
+        let named = spec.is_some_and(|s| s.instance.classic.is_some());
         let ready_now = service.current.intersection(&service.ready).count();
         // Old ones go as new ones become ready; where addresses are fixed they must go first.
-        let keep = if in_place || wanted == 0 { 0 } else { wanted.saturating_sub(ready_now) };
+        let keep = if in_place || named || wanted == 0 { 0 } else { wanted.saturating_sub(ready_now) };
         let too_old = service.outdated.len().saturating_sub(keep);
         let old = self.newest(&service.outdated, too_old);
         let Some(spec) = spec.filter(|_| missing > 0).cloned() else {
@@ -67,7 +68,12 @@ impl Engine {
         for id in old {
             self.stop(id, replaced("a newer revision takes its place"));
         }
-        if halted || !self.may_start(fabric_name, &spec) {
+        // A jail that keeps its name can be there once only: the next one waits until the last is gone.
+        let occupied = named
+            && self.state.fabrics.get(fabric_name).is_some_and(|fabric| {
+                fabric.services.get(name).is_some_and(|service| !service.instances.is_empty())
+            });
+        if halted || occupied || !self.may_start(fabric_name, &spec) {
             return;
         }
         if not_before > self.now {
