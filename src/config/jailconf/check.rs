@@ -3,47 +3,48 @@
 
 use std::collections::HashMap;
 
-use super::names::{INTEGERS, integer, is_bool, is_boolean, is_wild, kind, same_param};
+use super::names::{INTEGERS, integer, is_boolean, is_wild, kind, same_param};
 use super::parse::param_place;
 use super::resolve::{Jail, Param};
 use super::tree::Block;
 use crate::config::diagnostics::{Problem, nearest};
-use crate::config::params::{Lookup, lookup};
+use crate::config::params::{Kind, Lookup, lookup};
 use crate::config::text::shown;
 
-/// The problems of one jail's values.
-pub(super) fn values(jail: &Jail) -> Vec<Problem> {
-    let mut problems = Vec::new();
+/// The problems of one jail's values, and a remark on each parameter nobody knows: the kernel's set is open, so that is no
+/// error here.
+pub(super) fn params(jail: &Jail) -> (Vec<Problem>, Vec<Problem>) {
+    let (mut problems, mut remarks) = (Vec::new(), Vec::new());
     for param in &jail.params {
-        let Some(last) = param.values.last() else { continue };
-        let said = shown(&last.text);
-        let (what, help) = if is_bool(&param.name) && !is_boolean(&last.text) {
-            ("a boolean", "say true, false or a number; the bare name is true")
-        } else if INTEGERS.contains(&param.name.as_str()) && integer(&last.text).is_none() {
-            ("a whole number", "say it in seconds, without a unit; exec.fib is a routing table's number")
-        } else {
-            continue;
-        };
-        let message =
-            format!("{}: `{}` is {what}, and `{said}` is none", shown(&jail.name), shown(&param.name));
-        let problem = Problem::new("jail.conf::value", param_place(&jail.name, &param.name), message);
-        problems.push(problem.help(help).at(&last.place.source, last.place.span.clone()));
+        match kind(&param.name) {
+            None => remarks.extend(unknown(jail, param)),
+            Some(kind) => problems.extend(value(jail, param, kind)),
+        }
     }
-    problems
+    (problems, remarks)
 }
 
-/// Parameters nobody knows. The kernel's set is open, so they are no errors here.
-pub(super) fn unknown(jail: &Jail) -> Vec<Problem> {
-    let strange = |param: &&Param| kind(&param.name).is_none() && param.name != "exec.quiesced";
-    let remark = |param: &Param| {
-        let Lookup::Unknown(hint) = lookup(&param.name) else { return None };
-        let message = format!("`{}` is not a parameter of jail(8)'s base system", shown(&param.name));
-        let help = hint.unwrap_or_else(|| "the kernel refuses it unless a module adds it".into());
-        let problem =
-            Problem::new("jail.conf::unknown-parameter", param_place(&jail.name, &param.name), message);
-        Some(problem.help(help).at(&param.place.source, param.place.span.clone()))
+fn value(jail: &Jail, param: &Param, kind: Kind) -> Option<Problem> {
+    let last = param.values.last()?;
+    let (what, help) = if kind == Kind::Bool && !is_boolean(&last.text) {
+        ("a boolean", "say true, false or a number; the bare name is true")
+    } else if INTEGERS.contains(&param.name.as_str()) && integer(&last.text).is_none() {
+        ("a whole number", "say it in seconds, without a unit; exec.fib is a routing table's number")
+    } else {
+        return None;
     };
-    jail.params.iter().filter(strange).filter_map(remark).collect()
+    let (name, said) = (shown(&param.name), shown(&last.text));
+    let message = format!("{}: `{name}` is {what}, and `{said}` is none", shown(&jail.name));
+    let problem = Problem::new("jail.conf::value", param_place(&jail.name, &param.name), message);
+    Some(problem.help(help).at(&last.place.source, last.place.span.clone()))
+}
+
+fn unknown(jail: &Jail, param: &Param) -> Option<Problem> {
+    let Lookup::Unknown(hint) = lookup(&param.name) else { return None };
+    let message = format!("`{}` is not a parameter of jail(8)'s base system", shown(&param.name));
+    let help = hint.unwrap_or_else(|| "the kernel refuses it unless a module adds it".into());
+    let problem = Problem::new("jail.conf::unknown-parameter", param_place(&jail.name, &param.name), message);
+    Some(problem.help(help).at(&param.place.source, param.place.span.clone()))
 }
 
 /// The jails that `depend` names, and the parent of a child jail: by their number in the list.

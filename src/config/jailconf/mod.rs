@@ -71,15 +71,15 @@ pub fn parse(path: &Path, bytes: Vec<u8>, files: &mut dyn Files) -> Result<JailC
         return Err(report(&name, parsed.problems));
     }
     let mut jails = resolve::resolve(&parsed.blocks);
+    let mut remarks = parsed.remarks;
     for jail in &mut jails {
-        let found = check::values(jail);
-        jail.problems.extend(found);
+        let (problems, unknown) = check::params(jail);
+        jail.problems.extend(problems);
+        remarks.extend(unknown);
     }
     for (number, problem) in check::dependencies(&jails) {
         jails[number].problems.push(problem);
     }
-    let mut remarks = parsed.remarks;
-    remarks.extend(jails.iter().flat_map(check::unknown));
     for number in parse::doubles(&parsed.blocks) {
         let block = &parsed.blocks[number];
         let message = format!("jail `{}` is defined twice", shown(&block.name));

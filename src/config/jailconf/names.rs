@@ -129,11 +129,6 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
     })
 }
 
-/// Whether a parameter is true or false and nothing else.
-pub(super) fn is_bool(name: &str) -> bool {
-    matches!(kind(name), Some(Kind::Bool))
-}
-
 /// The pseudo-parameters of jail(8) that hold an integer.
 pub(super) const INTEGERS: [&str; 3] = ["exec.fib", "exec.timeout", "stop.timeout"];
 
