@@ -70,6 +70,10 @@ impl JailConf {
         let mut at = comment.span.end;
         while let Some(rest) = text.get(at..place) {
             let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n', '\'', '"']).len();
+            // An empty line parts a comment from what stands below it.
+            if rest[..blank].matches('\n').count() > 1 {
+                return false;
+            }
             at += blank;
             if at >= place {
                 return true;

@@ -247,6 +247,11 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
         table: JailTable::default(),
         mounts: Vec::new(),
     };
+    sink.places.note(&owner, &jail.place.source, jail.place.span.clone());
+    if let Some(path) = jail.get("path").and_then(|path| path.values.last()) {
+        let place = join(&join("templates", service), "shared");
+        sink.places.note(&place, &path.place.source, path.place.span.clone());
+    }
     for param in &jail.params {
         let name = positive(&param.name).0;
         let name = if kind(&name).is_some() { name } else { param.name.clone() };
