@@ -5,15 +5,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::segment;
+use super::fabrics::Source;
 use super::follow::{Goal, Watch, duration};
 use super::out::Output;
-use super::{Client, Context, Fail, fabrics};
+use super::{Client, Context, Fail, fabrics, scale};
+use crate::daemon::api::view::Fabric;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A warren.toml, or the fabric's name
-    #[arg(value_name = "FILE|NAME", default_value = "warren.toml")]
-    what: String,
+    #[command(flatten)]
+    source: Source,
     /// Wait no longer than this: 500ms, 90s, 2m [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
@@ -23,7 +24,23 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let client = context.client();
-    take(&client, &fabrics::named(&args.what)?, args.output, args.timeout).await
+    let Some((conf, only)) = args.source.jails()? else {
+        return take(&client, &fabrics::named(args.source.own()?)?, args.output, args.timeout).await;
+    };
+    let fabric = conf.fabric_name();
+    if only.is_empty() {
+        return take(&client, &fabric, args.output, args.timeout).await;
+    }
+    // As jail(8): those that depend on one go before it.
+    let services = conf.services_down(only).map_err(|report| fabrics::refused(&report))?;
+    let up: Vec<Fabric> = client.get("/v1/fabrics").await?;
+    let there = up.iter().find(|there| there.name == fabric).map_or(&[][..], |there| &there.services);
+    let wanted = |service: &&String| there.iter().any(|s| s.name == **service && s.wanted > 0);
+    let mut code = 0;
+    for service in services.iter().filter(wanted) {
+        code = code.max(scale::to(&client, &fabric, service, 0, (args.output, args.timeout)).await?);
+    }
+    Ok(code)
 }
 
 /// Takes a fabric down and waits until it is gone, or cannot be.

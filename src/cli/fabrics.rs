@@ -1,11 +1,49 @@
 //! Finding and reading what a verb is about: files, fabrics, services.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Client, Fail, out};
+use crate::config::jailconf::{self, JailConf};
 use crate::config::spec::FabricSpec;
 use crate::config::{self, Report};
 use crate::daemon::api::view::Fabric;
+
+/// What a verb is about: a warren.toml, or jails of a file of jail(8).
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// A warren.toml [default: warren.toml]; with --jail-conf, names of jails [default: all]
+    #[arg(value_name = "FILE|JAIL")]
+    what: Vec<String>,
+    /// Take the jails of a file of jail(8), those they depend on included
+    #[arg(long, value_name = "FILE")]
+    jail_conf: Option<PathBuf>,
+}
+
+impl Source {
+    /// The jail.conf and the jails that are named, if it is about one.
+    pub fn jails(&self) -> Result<Option<(JailConf, &[String])>, Fail> {
+        let Some(path) = &self.jail_conf else { return Ok(None) };
+        let conf = jailconf::load(path, &mut jailconf::OnDisk).map_err(|report| refused(&report))?;
+        Ok(Some((conf, &self.what)))
+    }
+
+    /// The file or name, if it is about one of Warren's own.
+    pub fn own(&self) -> Result<&str, Fail> {
+        match self.what.as_slice() {
+            [] => Ok("warren.toml"),
+            [one] => Ok(one),
+            _ => Err(Fail::usage("one file at a time: several names are for --jail-conf FILE")),
+        }
+    }
+
+    /// What is wanted.
+    pub fn load(&self) -> Result<FabricSpec, Fail> {
+        match self.jails()? {
+            Some((conf, only)) => conf.fabric(only).map_err(|report| refused(&report)),
+            None => load(Path::new(self.own()?)),
+        }
+    }
+}
 
 /// Reads a file; all its problems at once, drawn for people.
 pub fn load(path: &Path) -> Result<FabricSpec, Fail> {
@@ -14,14 +52,19 @@ pub fn load(path: &Path) -> Result<FabricSpec, Fail> {
 
 /// A report as a failure.
 pub fn refused(report: &Report) -> Fail {
+    let mut fail = Fail::of(1, "invalid", report.to_string()).details(report.to_json());
+    fail.screen = Some(drawn(report));
+    fail
+}
+
+/// A report or a single problem as people see it: with the lines it is about.
+pub fn drawn(report: &dyn miette::Diagnostic) -> String {
     use miette::{GraphicalReportHandler, GraphicalTheme};
     let theme =
         if out::errors_coloured() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut screen = String::new();
     let drawn = GraphicalReportHandler::new_themed(theme).render_report(&mut screen, report);
-    let mut fail = Fail::of(1, "invalid", report.to_string()).details(report.to_json());
-    fail.screen = Some(if drawn.is_ok() { screen } else { format!("{report:#}") });
-    fail
+    if drawn.is_ok() { screen } else { format!("{report:#}") }
 }
 
 /// The fabric that a FILE or a NAME means.

@@ -10,6 +10,7 @@ mod backup;
 pub mod client;
 mod completions;
 mod config;
+mod convert;
 mod daemon;
 mod demo;
 mod dns;
@@ -109,7 +110,9 @@ enum Verb {
     Lab(lab::Verb),
     /// Bring an example up, use it, break it, take it down, and prove that nothing is left
     Demo(demo::Args),
-    /// Check a file; print the schema of files and of the API
+    /// Write a jail.conf as a warren.toml that does the same
+    Convert(convert::Args),
+    /// Check files and show what they come to; print the schema of files and of the API
     #[command(subcommand)]
     Config(config::Verb),
     /// Print completions for a shell
@@ -223,6 +226,7 @@ impl Cli {
             Verb::Shutdown(args) => block_on(shutdown::run(&context()?, args)),
             Verb::Info(args) => block_on(info::run(&context()?, args)),
             Verb::Demo(args) => demo::run(args),
+            Verb::Convert(args) => convert::run(&args),
             Verb::Config(verb) => config::run(&verb),
             Verb::Completions(args) => completions::run(&args),
             Verb::Man(args) => completions::man(&args),
@@ -255,7 +259,9 @@ impl Verb {
             Self::Shutdown(a) => a.output.json,
             Self::Info(a) => a.output.json,
             Self::Demo(a) => a.output.json,
+            Self::Convert(a) => a.output.json,
             Self::Config(config::Verb::Check(a)) => a.output.json,
+            Self::Config(config::Verb::Show(a)) => a.output.json,
             Self::Resolve(a) => a.output.json,
             // Schemas are JSON whatever is said; the others print what is not theirs.
             Self::Config(_)

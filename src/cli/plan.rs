@@ -2,14 +2,14 @@
 //! ids and hardware addresses are made up, and addresses are those an empty pool gives.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use warren_dhcp::ipam::{AssignRequest, Ipam, Owner};
 
+use super::Fail;
+use super::fabrics::Source;
 use super::out::{self, Output};
-use super::{Fail, fabrics};
 use crate::config::spec::{FabricSpec, NetworkSpec, ServiceSpec};
 use crate::fabric::{Neighbour, draw_mac, policy, pool, prefixes};
 use crate::ids::Id;
@@ -19,9 +19,8 @@ use crate::lifecycle::step::{Act, OnFailure, Plan, Undo, When};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A warren.toml
-    #[arg(value_name = "FILE", default_value = "warren.toml")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Only this service, without the networks
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
@@ -30,7 +29,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8, Fail> {
-    let spec = fabrics::load(&args.file)?;
+    let spec = args.source.load()?;
     if let Some(wanted) = args.service.as_ref().filter(|wanted| !spec.services.contains_key(*wanted)) {
         let known: Vec<&str> = spec.services.keys().map(String::as_str).collect();
         return Err(Fail::of(

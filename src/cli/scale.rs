@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::segment;
 use super::follow::{Goal, Watch, duration};
 use super::out::Output;
-use super::{Context, Fail, fabrics};
+use super::{Client, Context, Fail, fabrics};
 use crate::daemon::api::view::Scale;
 
 #[derive(Debug, clap::Args)]
@@ -35,8 +35,19 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let client = context.client();
     let (service, replicas) = args.wanted;
     let fabric = fabrics::of_service(&client, &service, args.fabric.as_deref()).await?;
-    let mut watch = Watch::begin(&client, &fabric, args.output, args.timeout).await?;
-    let path = format!("/v1/fabrics/{}/services/{}/scale", segment(&fabric), segment(&service));
+    to(&client, &fabric, &service, replicas, (args.output, args.timeout)).await
+}
+
+/// Wants so many instances of a service, and waits until they are there and no others.
+pub async fn to(
+    client: &Client,
+    fabric: &str,
+    service: &str,
+    replicas: u32,
+    (output, timeout): (Output, Option<Duration>),
+) -> Result<u8, Fail> {
+    let mut watch = Watch::begin(client, fabric, output, timeout).await?;
+    let path = format!("/v1/fabrics/{}/services/{}/scale", segment(fabric), segment(service));
     let asked: Result<Value, Fail> = client.put(&path, &Scale { replicas }).await;
     if let Err(fail) = asked {
         watch.finish();

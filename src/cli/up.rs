@@ -1,22 +1,22 @@
 //! `warren up FILE`: the fabric as the file says; what changes is said first.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::segment;
 use super::daemon::{Starting, ensure};
+use super::fabrics::{Source, refused};
 use super::follow::{Ended, Goal, Watch, duration};
 use super::out::{self, Output};
-use super::{Client, Context, Fail, fabrics};
+use super::{Client, Context, Fail};
 use crate::config::spec::FabricSpec;
+use crate::daemon::api::view::Fabric;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A warren.toml
-    #[arg(value_name = "FILE", default_value = "warren.toml")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Wait no longer than this: 500ms, 90s, 2m [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
-    let spec = fabrics::load(&args.file)?;
+    let spec = wanted(context, &args.source).await?;
     if args.dry_run {
         // Nothing is started for a question: without a daemon nothing is up, so all of it is new.
         let changes = match context.client().answering().await? {
@@ -42,6 +42,20 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     }
     let client = ensure(context, &args.starting).await?;
     bring(&client, &spec, args.output, args.timeout).await
+}
+
+/// What is to be up. Jails that are named come beside those of their file that are up already: nothing goes for them.
+async fn wanted(context: &Context, source: &Source) -> Result<FabricSpec, Fail> {
+    let Some((conf, only)) = source.jails()? else { return source.load() };
+    let mut only = only.to_vec();
+    if !only.is_empty() && context.client().answering().await?.is_some() {
+        let fabrics: Vec<Fabric> = context.client().get("/v1/fabrics").await?;
+        let there = fabrics.iter().find(|fabric| fabric.name == conf.fabric_name());
+        let services = there.map_or(&[][..], |fabric| &fabric.services);
+        let up: Vec<&str> = services.iter().filter(|s| s.wanted > 0).map(|s| s.name.as_str()).collect();
+        only.extend(conf.jails_of(&up));
+    }
+    conf.fabric(&only).map_err(|report| refused(&report))
 }
 
 /// Declares a fabric; `dry` only asks what would change.

@@ -46,6 +46,25 @@ pub fn conflicts(spec: &FabricSpec, others: &[&FabricSpec]) -> Vec<Problem> {
             }
         }
     }
+    let jails = |fabric: &'_ FabricSpec| {
+        let classic = fabric.services.values().filter_map(|service| service.instance.classic.as_ref());
+        classic.map(|classic| classic.jail.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    for other in &others {
+        let there = jails(other);
+        for (name, service) in &spec.services {
+            let Some(classic) = service.instance.classic.as_ref().filter(|c| there.contains(&c.jail)) else {
+                continue;
+            };
+            let message =
+                format!("fabric `{}` has a jail `{}` already", shown(&other.name), shown(&classic.jail));
+            found.push(Problem::new(
+                "config::conflict",
+                join(&join(&join("services", name), "jail"), "name"),
+                message,
+            ));
+        }
+    }
     found
 }
 

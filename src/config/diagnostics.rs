@@ -100,6 +100,23 @@ impl Problem {
         self
     }
 
+    /// Where in its file it begins, if that is known.
+    pub(super) fn start(&self) -> Option<usize> {
+        self.spans.first().map(|(span, _)| span.start)
+    }
+
+    /// Says what led to it: another place of the same file, and what to do there.
+    pub(super) fn blame(&mut self, source: &Arc<Source>, span: Span, why: &str, help: &str) {
+        if self.source.as_ref().is_none_or(|own| !Arc::ptr_eq(own, source)) {
+            return;
+        }
+        match self.spans.iter_mut().find(|(there, _)| *there == span) {
+            Some((_, label)) => *label = Some(why.to_owned()),
+            None => self.spans.push((span, Some(why.to_owned()))),
+        }
+        self.help = Some(help.to_owned());
+    }
+
     /// Finds the spans of the problem's places, as far as the text is known.
     pub(super) fn locate(&mut self, places: &Places) {
         if !self.spans.is_empty() {

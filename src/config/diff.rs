@@ -230,7 +230,7 @@ fn instance(old: &InstanceSpec, new: &InstanceSpec, staying: u32) -> Vec<&'stati
         stop_timeout => "stop.timeout", drain => "drain", jail_user => "exec.jail_user",
         system_jail_user => "exec.system_jail_user", system_user => "exec.system_user", clean_env => "exec.clean",
         fib => "exec.fib", consolelog => "exec.consolelog", persist => "persist",
-        on_stop_failure => "on_stop_failure",
+        on_stop_failure => "on_stop_failure", classic => "name",
     }, ignore { links });
     let same_link = |(old, new): (&super::spec::LinkSpec, &super::spec::LinkSpec)| {
         old.network == new.network

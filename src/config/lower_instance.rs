@@ -70,6 +70,7 @@ pub(super) fn instance(template: TemplateSpec, jail: &JailTable, low: &mut Lower
         consolelog: jail.text("exec.consolelog").map(PathBuf::from),
         persist: jail.bool("persist").unwrap_or(false),
         on_stop_failure: OnStopFailure::Continue,
+        classic: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::classic::classic;
 use super::decode::At;
 use super::diagnostics::{Problem, join, nearest};
 use super::forms::{HttpEntry, MountEntry, PortRef, PublishEntry, RestartEntry};
@@ -34,7 +35,9 @@ pub(super) fn service(
     let (own, own_places) = mounts(raw, low);
     made.mounts.splice(0..0, own);
     note_mounts(place, &jail, &made, &own_places, low);
-    made.links = links(raw, place, &jail, networks, low);
+    made.classic = classic(place, &jail, low);
+    // The addresses of a jail that keeps its own are in no network.
+    made.links = if made.classic.is_none() { links(raw, place, &jail, networks, low) } else { Vec::new() };
     made.command = raw.command.as_ref().map(|command| command.value.clone());
     made.env = raw
         .env

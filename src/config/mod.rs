@@ -5,13 +5,16 @@
 //! that [`load`] reads the file and the fstab files it names; what only the machine can say (a path that is missing, a
 //! port that is taken) is the daemon's.
 
+mod classic;
 mod conflicts;
 mod decode;
 mod diagnostics;
 mod diff;
+mod document;
 mod forms;
 mod fstab;
 mod jail;
+pub mod jailconf;
 mod lower;
 mod lower_instance;
 mod lower_links;
@@ -20,6 +23,7 @@ mod params;
 mod raw;
 mod rules;
 mod schema;
+mod shown;
 pub mod spec;
 mod text;
 
@@ -36,6 +40,7 @@ use decode::{Decode, Node, Sink};
 use diagnostics::{Places, Problems};
 pub use diagnostics::{Problem, Report};
 pub use diff::{Change, Changes, ServiceChange, diff};
+pub use document::Document;
 pub use schema::schema;
 use spec::FabricSpec;
 

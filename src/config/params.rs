@@ -155,8 +155,16 @@ pub(super) const PARAMS: &[Param] = &[
     kernel("host.domainname", Kind::Text(HOST), "The NIS domain name."),
     kernel("host.hostuuid", Kind::Text(63), "The host's UUID."),
     kernel("host.hostid", Kind::Int(0, 0xffff_ffff), "The host's number."),
-    refused("name", "Warren names jails after the instance's id", "name the service"),
-    refused("jid", "the kernel numbers jails", "leave it out"),
+    ours(
+        "name",
+        Kind::Text(HOST),
+        "The jail's own name: of a jail that was one of jail(8) and keeps its name, root and interfaces.",
+    ),
+    ours(
+        "jid",
+        Kind::Int(1, i32::MAX as i64),
+        "With `name`: the jail's number, which the kernel chooses otherwise.",
+    ),
     refused("path", "the root is a clone Warren makes for each instance", "set the source in [templates]"),
     refused("parent", "the kernel sets it", "leave it out"),
     refused(
@@ -170,17 +178,9 @@ pub(super) const PARAMS: &[Param] = &[
     refused("allow.dying", "jail(8) gave it up: it has no effect", "leave it out"),
     refused("depend", "it names jails, and instances come and go", "say `depends_on` in the service"),
     refused("command", "the main process belongs to the service", "say `command` in the service"),
-    refused(
-        "interface",
-        "addresses go to the gateway interface of the network",
-        "say `networks` in the service",
-    ),
+    ours("interface", Kind::Text(15), "With `name`: the interface that ip4.addr and ip6.addr are added to."),
     refused("ip_hostname", "addresses come from the network's pool", "say `address` in the service"),
-    refused(
-        "vnet.interface",
-        "Warren makes and removes the interfaces of an instance",
-        "say `networks` in the service; `uplink` bridges a network to a real interface",
-    ),
+    ours("vnet.interface", Kind::Texts, "With `name`: interfaces of the host that are moved into the jail."),
     // Restrictions.
     kernel("securelevel", Kind::Int(-1, 3), "The securelevel."),
     kernel("devfs_ruleset", Kind::Int(0, 65535), "The devfs ruleset. With mount.devfs the default is 4."),

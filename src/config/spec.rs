@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Everything one file declares: a fabric.
@@ -237,6 +237,35 @@ pub struct InstanceSpec {
     pub persist: bool,
     /// What a failing exec.prestop or exec.stop does.
     pub on_stop_failure: OnStopFailure,
+    /// What it has of a jail of jail(8), if it is one that keeps its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classic: Option<Classic>,
+}
+
+/// A jail that keeps what jail(8) would have given it: its name, its addresses, its interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classic {
+    /// The jail's name in the kernel, where others are `warren-<id>`.
+    pub jail: String,
+    /// Its number, if it has a fixed one.
+    pub jid: Option<i32>,
+    /// Whether it has a network stack of its own.
+    pub vnet: bool,
+    /// Its addresses in the host's stack, if it has none.
+    pub addresses: Vec<IpAddr>,
+    /// Those of them that are added to interfaces of the host.
+    pub aliases: Vec<Alias>,
+    /// `vnet.interface`: interfaces of the host that are moved into it, and home again.
+    pub interfaces: Vec<String>,
+}
+
+/// An address that an interface of the host has while a jail needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The interface.
+    pub interface: String,
+    /// The address with its prefix length.
+    pub address: IpNet,
 }
 
 /// What a failing hook means for a stop.

@@ -71,6 +71,15 @@ pub trait Host: Send + Sync + 'static {
     fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure>;
 }
 
+/// What [`Op::JailAbsent`] says of a jail that is there.
+fn not_ours(jail: &str) -> Failure {
+    Failure {
+        errno: Some(17),
+        ..Failure::new(format!("jail {jail} runs already, and Warren did not start it"))
+    }
+    .hint("stop it by what started it (`jail -r NAME`), then bring it up with Warren")
+}
+
 /// Something only the machine can tell of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {

@@ -67,6 +67,11 @@ pub enum Op {
         contents: String,
     },
 
+    /// Fails if there is a jail of the name: before anything is done for one whose name is not drawn by Warren.
+    JailAbsent {
+        /// The jail's name.
+        jail: String,
+    },
     /// Creates a jail, always with `persist`.
     JailCreate(Jail),
     /// Removes a jail. Its processes are dead and its interfaces are home by then.
@@ -397,7 +402,7 @@ pub struct Mount {
 /// A jail to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jail {
-    /// Its name, `warren-<id>`.
+    /// Its name: `warren-<id>`, or the one of a jail that keeps its own.
     pub name: String,
     /// Its root on the host.
     pub path: PathBuf,

@@ -13,7 +13,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Act, Book, OnFailure, Phase, Plan, Step, Undo, When};
-use crate::config::spec::{AddressMode, CommandLine, InstanceSpec, MountSpec, OnStopFailure, TemplateSource};
+use crate::config::spec::{
+    AddressMode, CommandLine, InstanceSpec, MountSpec, OnStopFailure, ParamValue, TemplateSource,
+};
 use crate::host::{Guard, Jail, Job, Mac, Mount, Op};
 use crate::ids::Id;
 
@@ -83,6 +85,13 @@ impl Assignment {
         }
     }
 
+    /// The jail's name in the kernel: the one place that decides it. A jail that was one of jail(8) keeps its own, every other
+    /// is named after the instance's id.
+    #[must_use]
+    pub fn jail(&self, spec: &InstanceSpec) -> String {
+        spec.classic.as_ref().map_or_else(|| self.id.jail(), |classic| classic.jail.clone())
+    }
+
     /// All its addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -129,7 +138,8 @@ pub(super) fn open_link(id: Id, number: usize, link: &AssignedLink) -> Op {
 /// Makes the plan.
 #[must_use]
 pub fn instance(spec: &InstanceSpec, given: &Assignment) -> Plan {
-    let mut b = Builder { spec, given, root: given.root(spec), jail: given.id.jail(), plan: Plan::default() };
+    let mut b =
+        Builder { spec, given, root: given.root(spec), jail: given.jail(spec), plan: Plan::default() };
     b.up();
     b.join();
     b.down();
@@ -224,11 +234,23 @@ impl Builder<'_> {
     }
 
     fn vnet(&self) -> bool {
-        self.given.links.iter().any(|l| l.vnet)
+        self.given.links.iter().any(|l| l.vnet) || self.spec.classic.as_ref().is_some_and(|c| c.vnet)
+    }
+
+    /// What the kernel is told as it is.
+    fn params(&self) -> BTreeMap<String, ParamValue> {
+        let mut params = self.spec.params.clone();
+        let jid = self.spec.classic.as_ref().and_then(|classic| classic.jid);
+        params.extend(jid.map(|jid| ("jid".to_owned(), ParamValue::Int(jid.into()))));
+        params
     }
 
     fn up(&mut self) {
         let (spec, given) = (self.spec, self.given);
+        if spec.classic.is_some() {
+            // Its name is not ours alone: a jail that has it already is somebody else's, and nothing is done to it.
+            self.step(Phase::Claim, "claim", Op::JailAbsent { jail: self.jail.clone() });
+        }
         self.hooks(("prepare", &spec.hooks.prepare, Phase::Prepare), false);
         if self.cloned() {
             let op = Op::CloneCreate { name: given.id.to_string(), source: spec.template.source.clone() };
@@ -239,6 +261,11 @@ impl Builder<'_> {
             let op = Op::AliasAdd { interface: link.network.gateway(), addresses };
             self.step(Phase::Alias, format!("alias.{n}"), op);
         }
+        // What a jail of jail(8) has of its own follows its links: `alias.N`, `move.N`.
+        for (n, alias) in spec.classic.iter().flat_map(|c| &c.aliases).enumerate() {
+            let op = Op::AliasAdd { interface: alias.interface.clone(), addresses: vec![alias.address] };
+            self.step(Phase::Alias, format!("alias.{}", given.links.len() + n), op);
+        }
         for (n, mount) in self.mounts().into_iter().enumerate() {
             self.step(Phase::Mount, format!("mount.{n}"), Op::Mount(mount));
         }
@@ -246,15 +273,19 @@ impl Builder<'_> {
         let jail = Jail {
             name: self.jail.clone(),
             path: self.root.clone(),
-            hostname: spec.hostname.clone().unwrap_or_else(|| format!("{}-{}", given.service, given.id)),
+            hostname: spec.hostname.clone().unwrap_or_else(|| match &spec.classic {
+                Some(classic) => classic.jail.clone(),
+                None => format!("{}-{}", given.service, given.id),
+            }),
             vnet: self.vnet(),
             addresses: given
                 .links
                 .iter()
                 .filter(|l| !l.vnet)
                 .flat_map(AssignedLink::plain_addresses)
+                .chain(spec.classic.iter().flat_map(|c| c.addresses.clone()))
                 .collect(),
-            params: spec.params.clone(),
+            params: self.params(),
         };
         self.step(Phase::Create, "jail", Op::JailCreate(jail));
         self.hooks(("created", &spec.hooks.created, Phase::Created), false);
@@ -291,6 +322,12 @@ impl Builder<'_> {
             let interface = outside_name(given.id, n);
             let op = Op::IfMoveIn { interface, jail: self.jail.clone(), inside: inside_name(n) };
             self.step(Phase::Move, format!("move.{n}"), op);
+        }
+        let spec = self.spec;
+        for (n, interface) in spec.classic.iter().flat_map(|c| &c.interfaces).enumerate() {
+            let (interface, inside) = (interface.clone(), interface.clone());
+            let op = Op::IfMoveIn { interface, jail: self.jail.clone(), inside };
+            self.step(Phase::Move, format!("move.{}", given.links.len() + n), op);
         }
         for (n, link) in vnet_links() {
             // A DHCP client inside sets the addresses; the interface is brought up for it all the same.

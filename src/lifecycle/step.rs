@@ -10,6 +10,8 @@ use crate::host::Op;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// The name of a jail that keeps its own is free.
+    Claim,
     /// exec.prepare.
     Prepare,
     /// The clone of the template.
@@ -54,6 +56,7 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Claim => "claim",
             Self::Prepare => "exec.prepare",
             Self::Clone => "clone",
             Self::Alias => "aliases",

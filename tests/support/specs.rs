@@ -12,6 +12,7 @@ pub fn hook(name: &str) -> Vec<CommandLine> {
 
 pub fn instance(network: &str) -> InstanceSpec {
     InstanceSpec {
+        classic: None,
         template: TemplateSpec { name: "host".into(), source: TemplateSource::Host },
         links: vec![LinkSpec { network: network.into(), address: AddressMode::Auto, vnet: true }],
         command: Some(CommandLine::Argv(vec!["@warren".into(), "beacon".into()])),

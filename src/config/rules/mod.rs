@@ -5,6 +5,7 @@
 //! something else: character sets are closed in [`words`].
 
 mod addresses;
+mod classic;
 mod dependencies;
 mod instance;
 mod network;
@@ -37,8 +38,10 @@ pub(super) fn check(spec: &FabricSpec) -> Vec<Problem> {
     for (name, service) in &spec.services {
         named("services", name, &service.name, &mut found);
         service::check(spec, service, &join("services", name), &mut found);
+        classic::check(service, &join("services", name), &mut found);
     }
     service::together(spec, &mut found);
+    classic::together(spec, &mut found);
     ports::check(spec, &mut found);
     dependencies::check(spec, &mut found);
     addresses::check(spec, &mut found);

@@ -128,9 +128,9 @@ pub(super) async fn exec(
             .instances
             .get(&id)
             .filter(|i| i.unit.journal.reply("jail").is_some())
-            .map(|i| i.spec.clone())
+            .map(|i| (i.given.jail(&i.spec), i.spec.clone()))
     });
-    let Some(spec) = spec.await? else {
+    let Some((jail, spec)) = spec.await? else {
         return Err(Rejected::new(
             StatusCode::CONFLICT,
             "conflict",
@@ -143,7 +143,7 @@ pub(super) async fn exec(
     );
     let job = Job {
         id: format!("{id}.exec.{}.{}", crate::daemon::clock::now(), LAST.fetch_add(1, Ordering::Relaxed)),
-        jail: Some(id.jail()),
+        jail: Some(jail),
         command: CommandLine::Argv(wanted.command),
         env,
         clean_env: true,

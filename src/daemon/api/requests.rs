@@ -113,7 +113,9 @@ pub(super) struct DeclareQuery {
 }
 
 fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
-    let templates = spec.services.values().map(|s| Wanted::Template(s.instance.template.source.clone()));
+    // The root of a jail that keeps its name may be made by its own hooks.
+    let cloned = spec.services.values().filter(|s| s.instance.classic.is_none());
+    let templates = cloned.map(|s| Wanted::Template(s.instance.template.source.clone()));
     templates.chain(spec.services.values().flat_map(|s| s.publish.iter().cloned().map(Wanted::Port)))
 }
 

@@ -253,7 +253,7 @@ pub fn instance(engine: &Engine, unit: &InstanceUnit) -> Instance {
         stage: unit.unit.stage.as_str().to_owned(),
         addresses: given.addresses(),
         dns: format!("{}.{}.{domain}", given.id, given.service),
-        jail: given.id.jail(),
+        jail: given.jail(&unit.spec),
         why: unit.unit.why.as_ref().filter(|_| !unit.unit.stage.is_wanted()).map(|w| w.text.clone()),
         left: left(&unit.unit.left),
         drift: engine.drift_of(given.id).map(str::to_owned).collect(),

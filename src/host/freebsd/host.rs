@@ -175,6 +175,11 @@ impl Host for FreeBsd {
             Op::JailRemove { jail } => self.jail_remove(jail)?,
             Op::JailTerm { jail, wait } => processes::terminate(jail, *wait)?,
             Op::JailKill { jail } => processes::kill_every(jail)?,
+            Op::JailAbsent { jail } => {
+                if jails::alive(jail)?.is_some() {
+                    return Err(super::super::not_ours(jail));
+                }
+            }
             Op::JailCount { jail } => {
                 return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
             }

@@ -75,7 +75,7 @@ pub fn move_home(
     };
     let there = Stack::of_jail(jail.jid).doing(what)?;
     let named_inside = there.has(inside).doing(what)? && there.description(inside).doing(what)? == interface;
-    if named_inside {
+    if named_inside && inside != interface {
         there.rename(inside, interface).doing(what)?;
     } else if !there.has(interface).doing(what)? {
         return Ok(());

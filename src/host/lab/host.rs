@@ -216,6 +216,11 @@ impl Host for Lab {
             Op::JailTerm { jail, wait } => {
                 self.client.order(&Request::JailTerm { jail: jail.clone(), wait: *wait })?;
             }
+            Op::JailAbsent { jail } => {
+                if self.client.jails()?.contains_key(jail) {
+                    return Err(super::super::not_ours(jail));
+                }
+            }
             Op::JailCount { jail } => {
                 let jails = self.client.jails()?;
                 let gone = || Failure {

@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "ip4.saddrsel",
     "ip6",
     "ip6.saddrsel",
+    "jid",
     "linux",
     "linux.osname",
     "linux.osrelease",

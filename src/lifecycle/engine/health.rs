@@ -87,7 +87,7 @@ impl Engine {
             Probe::Http { port, path } => Ok(Question::Http { port, path }),
         };
         let op = match question {
-            Err(command) => Op::Run(probe_job(id, asked, self.now, command, timeout)),
+            Err(command) => Op::Run(probe_job(id, self.jail(id), (asked, self.now), command, timeout)),
             Ok(question) => {
                 let Some(address) = instance.given.addresses().first().copied() else { return };
                 Op::Probe { question, address, timeout }
@@ -139,12 +139,17 @@ impl Engine {
         self.timer(now + next.max(20), Timer::Probe(id));
     }
 
+    /// The name of an instance's jail.
+    pub(super) fn jail(&self, id: Id) -> String {
+        self.state.instances.get(&id).map_or_else(|| id.jail(), |i| i.given.jail(&i.spec))
+    }
+
     /// Looks whether anything runs in an instance without a main process.
     pub(super) fn count(&mut self, id: Id) {
         if self.stage(id).is_some_and(|s| s.is_wanted() && s > Stage::Starting)
             && !self.flights.values().any(|f| *f == Flight::Count(id))
         {
-            self.perform(Flight::Count(id), Op::JailCount { jail: id.jail() });
+            self.perform(Flight::Count(id), Op::JailCount { jail: self.jail(id) });
         }
     }
 
@@ -174,11 +179,11 @@ impl Engine {
     }
 }
 
-fn probe_job(id: Id, asked: u64, now: u64, command: CommandLine, timeout: Duration) -> Job {
+fn probe_job(id: Id, jail: String, (asked, now): (u64, u64), command: CommandLine, timeout: Duration) -> Job {
     Job {
         // The time tells the probes of one daemon from those of the next.
         id: format!("{id}.probe.{now}.{asked}"),
-        jail: Some(id.jail()),
+        jail: Some(jail),
         command,
         env: std::collections::BTreeMap::new(),
         clean_env: true,

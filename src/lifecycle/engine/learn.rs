@@ -34,7 +34,7 @@ impl Engine {
         for link in missing {
             let under_way = |flight: &Flight| matches!(flight, Flight::Learn(of, n) | Flight::Open(of, n) if (*of, *n) == (id, link));
             if !self.flights.values().any(under_way) {
-                let op = Op::IfAddresses { interface: plan::inside_name(link), jail: id.jail() };
+                let op = Op::IfAddresses { interface: plan::inside_name(link), jail: self.jail(id) };
                 self.perform(Flight::Learn(id, link), op);
             }
         }

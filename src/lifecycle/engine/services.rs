@@ -66,7 +66,11 @@ impl Engine {
         for id in old {
             self.stop(id, replaced("a newer revision takes its place"));
         }
-        if halted || !self.may_start(fabric_name, &spec) || in_place && self.any_going(fabric_name, name) {
+        // A jail that keeps its name can be there once only: the next one waits until the last is gone.
+        let occupied = spec.instance.classic.is_some()
+            && self.state.service(fabric_name, name).is_some_and(|service| !service.instances.is_empty());
+        let going = in_place && self.any_going(fabric_name, name);
+        if halted || occupied || going || !self.may_start(fabric_name, &spec) {
             return;
         }
         if not_before > self.now {
@@ -438,7 +442,7 @@ impl Engine {
 fn in_place(spec: &InstanceSpec) -> bool {
     let fixed = spec.links.iter().any(|link| matches!(link.address, AddressMode::Fixed { .. }));
     let shared = matches!(spec.template.source, TemplateSource::Shared { .. });
-    fixed || shared && !spec.mounts.is_empty()
+    fixed || spec.classic.is_some() || shared && !spec.mounts.is_empty()
 }
 
 /// Whether a service that needs this one still has instances: on the way down they go first.

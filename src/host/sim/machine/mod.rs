@@ -139,6 +139,9 @@ impl Machine {
         let mut ended = Vec::new();
         let reply = match op {
             Op::JailCreate(jail) => Reply::Jail { jid: self.create_jail(&jail.name, &jail.path, jail.vnet)? },
+            Op::JailAbsent { jail } if self.jails.contains_key(jail) => {
+                return Err(crate::host::not_ours(jail));
+            }
             Op::JailCount { jail } => {
                 let jail =
                     self.jails.get(jail).ok_or_else(|| error(ENOENT, format!("jail {jail} is not there")))?;

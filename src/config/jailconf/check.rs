@@ -1,0 +1,152 @@
+//! What is wrong with the parameters of jails that could be read: what jail(8) would say before its first step
+//! (`config.c`, `check_intparams`; `state.c`, `dep_setup`), and what it would not do but nobody means.
+
+use std::collections::HashMap;
+
+use super::names::{INTEGERS, integer, is_boolean, is_wild, kind, same_param};
+use super::parse::param_place;
+use super::resolve::{Jail, Param};
+use super::tree::Block;
+use crate::config::diagnostics::{Problem, nearest};
+use crate::config::params::{Kind, Lookup, lookup};
+use crate::config::text::shown;
+
+/// The problems of one jail's values, and a remark on each parameter nobody knows: the kernel's set is open, so that is no
+/// error here.
+pub(super) fn params(jail: &Jail) -> (Vec<Problem>, Vec<Problem>) {
+    let (mut problems, mut remarks) = (Vec::new(), Vec::new());
+    for param in &jail.params {
+        match kind(&param.name) {
+            None => remarks.extend(unknown(jail, param)),
+            Some(kind) => problems.extend(value(jail, param, kind)),
+        }
+    }
+    (problems, remarks)
+}
+
+fn value(jail: &Jail, param: &Param, kind: Kind) -> Option<Problem> {
+    let last = param.values.last()?;
+    let (what, help) = if kind == Kind::Bool && !is_boolean(&last.text) {
+        ("a boolean", "say true, false or a number; the bare name is true")
+    } else if INTEGERS.contains(&param.name.as_str()) && integer(&last.text).is_none() {
+        ("a whole number", "say it in seconds, without a unit; exec.fib is a routing table's number")
+    } else {
+        return None;
+    };
+    let (name, said) = (shown(&param.name), shown(&last.text));
+    let message = format!("{}: `{name}` is {what}, and `{said}` is none", shown(&jail.name));
+    let problem = Problem::new("jail.conf::value", param_place(&jail.name, &param.name), message);
+    Some(problem.help(help).at(&last.place.source, last.place.span.clone()))
+}
+
+fn unknown(jail: &Jail, param: &Param) -> Option<Problem> {
+    let Lookup::Unknown(hint) = lookup(&param.name) else { return None };
+    let message = format!("`{}` is not a parameter of jail(8)'s base system", shown(&param.name));
+    let help = hint.unwrap_or_else(|| "the kernel refuses it unless a module adds it".into());
+    let problem = Problem::new("jail.conf::unknown-parameter", param_place(&jail.name, &param.name), message);
+    Some(problem.help(help).at(&param.place.source, param.place.span.clone()))
+}
+
+/// The jails that `depend` names, and the parent of a child jail: by their number in the list.
+pub(super) fn edges(jails: &[Jail]) -> (Vec<Vec<usize>>, Vec<(usize, Problem)>) {
+    let by_name: HashMap<&str, usize> =
+        jails.iter().enumerate().rev().map(|(n, j)| (j.name.as_str(), n)).collect();
+    let mut all = Vec::with_capacity(jails.len());
+    let mut problems = Vec::new();
+    for (number, jail) in jails.iter().enumerate() {
+        let mut needs = Vec::new();
+        let depend = jail.params.iter().find(|param| same_param(&param.name, "depend"));
+        for value in depend.iter().flat_map(|param| &param.values) {
+            match by_name.get(value.text.as_str()) {
+                Some(other) => needs.push(*other),
+                None => {
+                    let message =
+                        format!("{} depends on undefined jail `{}`", shown(&jail.name), shown(&value.text));
+                    let near = nearest(&value.text, by_name.keys().copied());
+                    let problem = Problem::new(
+                        "jail.conf::depend",
+                        param_place(&jail.name, "depend"),
+                        message,
+                    )
+                    .help(match near {
+                        Some(near) => format!("did you mean `{}`?", shown(near)),
+                        None => {
+                            "define it, or include the file that does: .include \"/etc/jail.conf.d/*.conf\";"
+                                .into()
+                        }
+                    });
+                    problems.push((number, problem.at(&value.place.source, value.place.span.clone())));
+                }
+            }
+        }
+        if let Some((parent, _)) = jail.name.rsplit_once('.')
+            && let Some(parent) = by_name.get(parent)
+        {
+            needs.push(*parent);
+        }
+        all.push(needs);
+    }
+    (all, problems)
+}
+
+/// Dependencies that are not defined, and those that lead back to where they began.
+pub(super) fn dependencies(jails: &[Jail]) -> Vec<(usize, Problem)> {
+    let (edges, mut problems) = edges(jails);
+    // What waits for nothing is taken away until nothing changes: what is left waits for itself.
+    let mut waits: Vec<usize> = edges.iter().map(Vec::len).collect();
+    let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); jails.len()];
+    for (number, needs) in edges.iter().enumerate() {
+        needs.iter().for_each(|need| needed_by[*need].push(number));
+    }
+    let mut free: Vec<usize> = (0..jails.len()).filter(|number| waits[*number] == 0).collect();
+    while let Some(number) = free.pop() {
+        for waiting in &needed_by[number] {
+            waits[*waiting] -= 1;
+            if waits[*waiting] == 0 {
+                free.push(*waiting);
+            }
+        }
+    }
+    // Of these some only wait for a loop; a walk along the edges ends in one.
+    let mut seen = vec![false; jails.len()];
+    for start in (0..jails.len()).filter(|number| waits[*number] > 0) {
+        let mut path = vec![start];
+        while let Some(next) = edges[path[path.len() - 1]].iter().find(|next| waits[**next] > 0) {
+            if seen[*next] {
+                break;
+            }
+            if let Some(from) = path.iter().position(|one| one == next) {
+                let names: Vec<String> = path[from..].iter().map(|one| shown(&jails[*one].name)).collect();
+                let message = format!("jails depend on each other in a circle: {}", names.join(", "));
+                let jail = &jails[*next];
+                let problem = Problem::new("jail.conf::depend", param_place(&jail.name, "depend"), message)
+                    .help("jail(8) starts none of them");
+                problems.push((*next, problem.at(&jail.place.source, jail.place.span.clone())));
+                break;
+            }
+            path.push(*next);
+        }
+        path.iter().for_each(|one| seen[*one] = true);
+    }
+    problems
+}
+
+/// Global parameters below a jail that has an opinion of its own: up to 13.2 and in the manual they win, in the grammar of
+/// FreeBSD 15 they are part of the first global block and lose.
+pub(super) fn releases(blocks: &[Block], below: &[(usize, usize)]) -> Vec<Problem> {
+    /// A file that mixes jails and globals more often than this has been told enough.
+    const MOST: usize = 20;
+    let disagreed = |(block, number): &(usize, usize)| {
+        let param = &blocks[*block].params[*number];
+        let sets = |jail: &&Block| jail.params.iter().any(|own| same_param(&own.name, &param.name));
+        let jail = blocks[..*block].iter().filter(|above| !is_wild(&above.name)).find(sets)?;
+        let (name, jail) = (shown(&param.name), shown(&jail.name));
+        let message =
+            format!("releases of FreeBSD differ on whether this `{name}` or that of jail `{jail}` counts");
+        let problem = Problem::new("jail.conf::globals-below", "", message)
+            .label("Warren and FreeBSD 13 take this one, FreeBSD 15 the jail's")
+            .help("write global parameters above the jails, or in a block of their own: * { … }");
+        Some(problem.at(&param.source, param.span.clone()))
+    };
+    below.iter().take(MOST * MOST).filter_map(disagreed).take(MOST).collect()
+}

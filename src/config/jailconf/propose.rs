@@ -1,0 +1,119 @@
+//! What Warren could do itself in place of a jail's scripts: recognised in the hooks, proposed, never done unasked.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::resolve::Jail;
+
+/// The hooks that prepare a jail's network on the host.
+const BEFORE: [&str; 3] = ["exec.prepare", "exec.prestart", "exec.created"];
+
+/// The proposals for a jail, each a paragraph.
+pub(super) fn proposals(jail: &Jail) -> Vec<String> {
+    let hooks: Vec<&str> = BEFORE.iter().flat_map(|hook| jail.texts(hook)).collect();
+    let mut all = Vec::new();
+    if jail.texts("vnet.interface").next().is_some()
+        && let Some((command, uplinks)) =
+            hooks.iter().find_map(|hook| maker(hook).map(|uplinks| (*hook, uplinks)))
+    {
+        all.push(network(jail, command, &uplinks));
+    }
+    let redirects =
+        |hook: &&&str| hook.contains("pfctl") || hook.split_whitespace().any(|word| word == "rdr");
+    if let Some(hook) = hooks.iter().chain(&jail.texts("exec.poststart").collect::<Vec<_>>()).find(redirects)
+    {
+        all.push(format!(
+            "`{hook}` is left as it is. In a network of Warren's a published port does the same and goes with the jail:\n\
+             publish = [\"8080:80\"]"
+        ));
+    }
+    all
+}
+
+/// Whether a command makes an interface for a jail, and the real interfaces it is bridged to.
+fn maker(hook: &str) -> Option<Vec<String>> {
+    let words: Vec<&str> = hook.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ';')).collect();
+    let has = |name: &str| words.iter().any(|word| word.rsplit('/').next() == Some(name));
+    let after = |word: &str| {
+        let at = words.iter().position(|one| *one == word)?;
+        Some(&words[at + 1..])
+    };
+    // jib addm [-b BRIDGE] NAME IF…; jng bridge [-b BRIDGE] NAME IF…
+    let (tool, verb) = if has("jib") { ("jib", "addm") } else { ("jng", "bridge") };
+    if has(tool)
+        && let Some(rest) = after(verb)
+    {
+        let mut rest = rest.iter();
+        let mut plain = Vec::new();
+        while let Some(word) = rest.next() {
+            match word.starts_with('-') {
+                true => _ = rest.next(),
+                false => plain.push((*word).to_owned()),
+            }
+        }
+        // `!em0` keeps the interface's own MAC address, `MAC@em0` sets one.
+        let real = |word: &String| word.rsplit(['!', '@', '=']).next().unwrap_or_default().to_owned();
+        return Some(plain.iter().skip(1).map(real).collect());
+    }
+    let makes = has("ifconfig") && hook.contains("epair")
+        || has("ngctl") && (hook.contains("mkpeer") || hook.contains("eiface"));
+    makes.then(Vec::new)
+}
+
+fn network(jail: &Jail, command: &str, uplinks: &[String]) -> String {
+    let interfaces: Vec<&str> = jail.texts("vnet.interface").collect();
+    let addresses = addresses(jail);
+    let mut text = format!(
+        "Its interface {} is made by `{command}`. Warren makes links itself, and takes them away whatever fails: leave out\n\
+         `name`, `vnet.interface` and the hooks that make and destroy it, and say in the service\n\
+         networks = [\"lan\"]\n",
+        interfaces.join(", ")
+    );
+    if !addresses.is_empty() {
+        let list: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        text.push_str(&format!("address = [{}]\n", list.join(", ")));
+    }
+    text.push_str(
+        "and once in the file\n[networks.lan]\nipv4 = \"192.0.2.0/24\" (the prefix of the addresses there)\n",
+    );
+    if let Some(uplink) = uplinks.first() {
+        text.push_str(&format!("uplink = \"{uplink}\"\n"));
+    }
+    text
+}
+
+/// The addresses the jail's own commands give to its interfaces: `ifconfig IF inet ADDRESS/…`.
+fn addresses(jail: &Jail) -> BTreeSet<IpAddr> {
+    let commands = BEFORE.iter().chain(&["exec.start", "exec.poststart"]).flat_map(|hook| jail.texts(hook));
+    let mut found = BTreeSet::new();
+    for command in commands.filter(|command| command.contains("ifconfig")) {
+        let words: Vec<&str> =
+            command.split(|c: char| c.is_whitespace() || matches!(c, ';' | '"' | '\'')).collect();
+        for pair in words.windows(2).filter(|pair| matches!(pair[0], "inet" | "inet6")) {
+            found.extend(pair[1].split('/').next().and_then(|address| address.parse::<IpAddr>().ok()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::maker;
+
+    #[test]
+    fn scripts_that_make_interfaces_are_recognised() {
+        for (hook, wanted) in [
+            ("jng bridge web em0", Some(vec!["em0"])),
+            ("/usr/local/bin/jib addm -b lan web em0 !em1", Some(vec!["em0", "em1"])),
+            ("ifconfig epair0 create up", Some(vec![])),
+            ("ngctl mkpeer em0: bridge lower link0", Some(vec![])),
+            ("sh -c 'ngctl mkpeer eiface x ether'", Some(vec![])),
+            ("echo web", None),
+            ("ifconfig bridge0 addm em0", None),
+        ] {
+            let found = maker(hook);
+            let found = found.as_ref().map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(found, wanted, "{hook}");
+        }
+    }
+}
