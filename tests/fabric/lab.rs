@@ -212,7 +212,9 @@ impl Lab {
         let mut child = command.spawn().unwrap();
         // It ends by `shutdown`, or by what the test does to it.
         std::thread::spawn(move || child.wait());
-        wait("the daemon to answer", || UnixStream::connect(self.state().join("api.sock")).is_ok());
+        // That the socket takes a connection is not enough: a child that the dead daemon was just making may hold the old one for a
+        // moment longer.
+        wait("the daemon to answer", || self.warren(&["info"]).status.success());
     }
 
     /// Waits until so many instances of a service are there, and all of them ready.
