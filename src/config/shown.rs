@@ -30,19 +30,7 @@ fn instance(spec: &InstanceSpec) -> BTreeMap<String, Vec<String>> {
             all.insert(name.to_owned(), values);
         }
     };
-    let hooks = &spec.hooks;
-    for (name, commands) in [
-        ("exec.prepare", &hooks.prepare),
-        ("exec.prestart", &hooks.prestart),
-        ("exec.created", &hooks.created),
-        ("exec.start", &hooks.start),
-        ("exec.poststart", &hooks.poststart),
-        ("exec.prestop", &hooks.prestop),
-        ("exec.stop", &hooks.stop),
-        ("exec.quiesced", &hooks.quiesced),
-        ("exec.poststop", &hooks.poststop),
-        ("exec.release", &hooks.release),
-    ] {
+    for (name, commands) in spec.hooks.named() {
         put(name, commands.iter().map(command).collect());
     }
     put("command", spec.command.iter().map(command).collect());

@@ -406,6 +406,25 @@ pub struct Hooks {
     pub release: Vec<CommandLine>,
 }
 
+impl Hooks {
+    /// All of them under their names, in the order in which they run.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, &[CommandLine]); 10] {
+        [
+            ("exec.prepare", &self.prepare),
+            ("exec.prestart", &self.prestart),
+            ("exec.created", &self.created),
+            ("exec.start", &self.start),
+            ("exec.poststart", &self.poststart),
+            ("exec.prestop", &self.prestop),
+            ("exec.stop", &self.stop),
+            ("exec.quiesced", &self.quiesced),
+            ("exec.poststop", &self.poststop),
+            ("exec.release", &self.release),
+        ]
+    }
+}
+
 /// The value of a kernel parameter, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

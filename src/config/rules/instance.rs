@@ -25,19 +25,7 @@ pub(super) fn check(instance: &InstanceSpec, place: &str, found: &mut Vec<Proble
     if let Some(command) = &instance.command {
         self::command(command, "the command", &join(place, "command"), found);
     }
-    let hooks = &instance.hooks;
-    for (name, commands) in [
-        ("exec.prepare", &hooks.prepare),
-        ("exec.prestart", &hooks.prestart),
-        ("exec.created", &hooks.created),
-        ("exec.start", &hooks.start),
-        ("exec.poststart", &hooks.poststart),
-        ("exec.prestop", &hooks.prestop),
-        ("exec.stop", &hooks.stop),
-        ("exec.quiesced", &hooks.quiesced),
-        ("exec.poststop", &hooks.poststop),
-        ("exec.release", &hooks.release),
-    ] {
+    for (name, commands) in instance.hooks.named() {
         let at = jail_place(place, name);
         for (number, command) in commands.iter().enumerate() {
             self::command(command, &format!("a command of `{name}`"), &join(&at, &number.to_string()), found);

@@ -5,11 +5,8 @@ use std::net::Ipv4Addr;
 use warren_dhcp::Mac;
 use warren_dhcp::wire::{Message, MessageType, Op, Options};
 
-use super::{assert_bare, show};
+use super::{BPF_RULESET, assert_bare, show};
 use crate::lab::{HEAD, Lab, possible, text, wait};
-
-/// A ruleset that shows bpf, as packaging/devfs.rules.sample has it.
-const RULESET: &str = "devfs rule -s 77 show 2>/dev/null | grep -q bpf || { devfs rule -s 77 add include 1; devfs rule -s 77 add include 2; devfs rule -s 77 add include 3; devfs rule -s 77 add path 'bpf*' unhide; }";
 
 fn service(command: &str) -> String {
     format!(
@@ -42,7 +39,7 @@ fn dhclient_asks_gets_renews_and_releases_its_reserved_address() {
     if !possible(&["dhclient", "tcpdump", "devfs"]) {
         return;
     }
-    show(RULESET);
+    show(BPF_RULESET);
     let lab = Lab::new();
     let command = r#"["/sbin/dhclient", "-d", "net0"]"#;
     let file = lab.file("w.toml", &service(command));

@@ -12,6 +12,9 @@ use std::process::Command;
 
 use crate::lab::Lab;
 
+/// Loads a ruleset that shows bpf, as packaging/devfs.rules.sample has it.
+const BPF_RULESET: &str = "devfs rule -s 77 show 2>/dev/null | grep -q bpf || { devfs rule -s 77 add include 1; devfs rule -s 77 add include 2; devfs rule -s 77 add include 3; devfs rule -s 77 add path 'bpf*' unhide; }";
+
 /// Runs a shell command on the machine, shows it and what it said, and gives that.
 fn show(command: &str) -> String {
     let output = Command::new("/bin/sh").args(["-c", command]).output().unwrap();

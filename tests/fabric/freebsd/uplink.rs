@@ -3,13 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use super::{assert_bare, show};
+use super::{BPF_RULESET, assert_bare, show};
 use crate::host::{HOST, OUTSIDE};
 use crate::lab::{Lab, possible, text, wait};
 
 const NETWORK: &str = "name = \"t\"\n[templates.host]\nhost = true\n[networks.lan]\n";
-const RULESET: &str = "devfs rule -s 77 show 2>/dev/null | grep -q bpf || { devfs rule -s 77 add include 1; devfs rule -s 77 add include 2; devfs rule -s 77 add include 3; devfs rule -s 77 add path 'bpf*' unhide; }";
-
 /// The host's interface towards the outside.
 fn pair() -> String {
     show(&format!("ifconfig | awk '/^[a-z]/{{i=$1}} /inet {HOST} /{{print i}}'"))
@@ -90,7 +88,7 @@ fn an_instance_gets_its_address_from_the_lans_own_server_and_the_host_keeps_its(
     if !possible(&["dhclient", "devfs"]) {
         return;
     }
-    show(RULESET);
+    show(BPF_RULESET);
     show("pgrep -x dhclient >/dev/null || timeout 20 dhclient vtnet0");
     let own = show("ifconfig vtnet0 inet | awk '/inet /{print $2}'").trim().to_owned();
     assert!(!own.is_empty(), "the LAN gave the host no address");
