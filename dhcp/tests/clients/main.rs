@@ -99,6 +99,7 @@ fn dhcpcd() {
     rig.expect_address();
     rig.kill();
     moved(&mut rig, start);
+    rig.resolve_server();
     // dhcpcd(8): ALRM releases and exits.
     rig.signal("ALRM");
     rig.expect_released();

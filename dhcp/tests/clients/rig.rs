@@ -148,6 +148,16 @@ impl Rig {
         sh(&format!("kill -{signal} {}", child.id()));
     }
 
+    /// The client's kernel asks for the server's Ethernet address now. dhcpcd takes its address off right behind its
+    /// RELEASE, and a datagram that still waits for ARP is lost with the address.
+    pub fn resolve_server(&self) {
+        // The server answers ARP and no echo: ping's own verdict says nothing.
+        let _ = Command::new("ip")
+            .args(["netns", "exec", &format!("{}c", self.name), "ping", "-c1", "-W1", "10.9.0.2"])
+            .stdout(Stdio::null())
+            .status();
+    }
+
     pub fn mute_unicast(&self, mute: bool) {
         self.state.lock().unwrap().mute_unicast = mute;
     }
