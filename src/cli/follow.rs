@@ -54,8 +54,6 @@ pub struct Watch {
     bar: Option<ProgressBar>,
     begun: Instant,
     timeout: Option<Duration>,
-    /// Units known to be of this fabric.
-    units: BTreeSet<String>,
     /// Whether nothing is printed while it goes well.
     quiet: bool,
     /// What went wrong, in order.
@@ -73,8 +71,6 @@ impl Watch {
         timeout: Option<Duration>,
     ) -> Result<Self, Fail> {
         let lines = client.stream("/v1/events?follow=true&now=true").await?;
-        let there: Vec<Instance> = client.get("/v1/instances").await?;
-        let units = there.iter().filter(|i| i.fabric == fabric).map(|i| i.id.to_string()).collect();
         let bar = (!output.json && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(0);
             if let Ok(style) =
@@ -93,7 +89,6 @@ impl Watch {
             bar,
             begun: Instant::now(),
             timeout,
-            units,
             quiet: false,
             failures: Vec::new(),
             undone: Vec::new(),
@@ -133,7 +128,7 @@ impl Watch {
                 event = self.lines.next::<Event>() => match event? {
                     Some(event) => {
                         if self.take(&event) {
-                            happened = true;
+                            happened |= !is_midway(&event);
                             last_event = Instant::now();
                         }
                     }
@@ -200,12 +195,8 @@ impl Watch {
     /// Takes an event in; whether it is of this fabric.
     fn take(&mut self, event: &Event) -> bool {
         let text = |key: &str| event.what.get(key).and_then(Value::as_str);
-        let unit = text("unit").unwrap_or_default();
-        match text("fabric") {
-            Some(fabric) if fabric == self.fabric => drop(self.units.insert(unit.to_owned())),
-            Some(_) => return false,
-            None if self.units.contains(unit) => {}
-            None => return false,
+        if text("fabric") != Some(&self.fabric) {
+            return false;
         }
         let kind = text("kind").unwrap_or_default();
         let sentence = events::sentence(event);
@@ -213,7 +204,7 @@ impl Watch {
             "step-failed" | "trouble" | "left" | "stop-aborted" | "network-failed" | "policy-failed" => {
                 self.failures.push(sentence.clone());
             }
-            "gone" => self.undone.push(text("name").unwrap_or(unit).to_owned()),
+            "gone" => self.undone.extend(text("name").map(str::to_owned)),
             _ => {}
         }
         if self.quiet {
@@ -294,11 +285,12 @@ impl Watch {
 
     /// Prints the end: one JSON object, or a sentence and, if it is not what was wanted, the reasons.
     pub async fn summary(&self, code: u8, fabric: Option<&Fabric>, headline: &str) -> Result<(), Fail> {
-        let left = match fabric {
-            Some(fabric) => self.left(fabric).await?,
-            None => Vec::new(),
-        };
         let stuck = fabric.map(|f| f.stuck.clone()).unwrap_or_default();
+        let left = match fabric {
+            // Whatever is left behind stands in the way.
+            Some(fabric) if code != 0 || !stuck.is_empty() => self.left(fabric).await?,
+            _ => Vec::new(),
+        };
         if self.output.json {
             let (ready, wanted) = fabric.map_or((0, 0), counts);
             out::json_line(&json!({
@@ -323,6 +315,12 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Whether the fabric cannot be settled, stuck or gone by this alone, so that it need not be looked at.
+fn is_midway(event: &Event) -> bool {
+    let kind = event.what.get("kind").and_then(Value::as_str).unwrap_or_default();
+    ["created", "starting", "running", "stopping", "lease", "remark"].contains(&kind)
 }
 
 /// How many are ready, and how many are wanted.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
@@ -348,13 +348,14 @@ impl Driver {
         let (handle, gates) = (self.handle.clone(), Arc::clone(&self.gates));
         self.pool.run(move || {
             let witness = Writer { ticket, handle: &handle, gates };
+            let began = Instant::now();
             let performed =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.host.perform(&op, &witness)));
             let result: Result<Reply, Failure> = performed.unwrap_or_else(|_| {
                 Err(Failure::new("Warren itself failed here; the daemon's log says where")
                     .hint("please report it"))
             });
-            tracing::debug!(ticket, ?op, ?result, "performed");
+            tracing::debug!(ticket, took = ?began.elapsed(), ?op, ?result, "performed");
             handle.tell(Event::Done(ticket, result));
         });
     }

@@ -11,6 +11,7 @@ pub mod nft;
 pub mod outside;
 pub mod pf;
 pub mod policy;
+pub mod state_export;
 pub mod states;
 
 pub use outside::outside;

@@ -474,13 +474,14 @@ impl Builder<'_> {
         let keep: Vec<PathBuf> = self.mounts().into_iter().map(|m| m.target).collect();
         let root = self.root.clone();
         self.undo("unmount-foreign", created(), &dead, Op::UnmountForeign { jail: jail.clone(), root, keep });
+        self.book("unname", "name", &[], Book::NameWithdraw);
+        // The order that does not panic (facts A.5): no process, no traffic, interface home, eiface shut, then the jail.
+        let off = self.reverse(|k| k.starts_with("link."), &dead);
+        // With the link closed: a last FIN of a dead process that finds no state has pf translate it, and so make it one anew.
         for (n, link) in given.links.iter().enumerate() {
             let op = Op::KillStates { anchor: link.anchor.clone(), addresses: link.plain_addresses() };
             self.undo(format!("states.{n}"), When::Began("jail".into()), &dead, op);
         }
-        self.book("unname", "name", &[], Book::NameWithdraw);
-        // The order that does not panic (facts A.5): no process, no traffic, interface home, eiface shut, then the jail.
-        let off = self.reverse(|k| k.starts_with("link."), &dead);
         let home = self.reverse(|k| k.starts_with("move."), &[&dead[..], &off[..]].concat());
         let shut = self.reverse(|k| k.starts_with("eiface."), &[&off[..], &home[..]].concat());
         let before_remove = [&dead[..], &home[..], &["unmount-foreign".to_owned()][..]].concat();

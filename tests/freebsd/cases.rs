@@ -581,9 +581,9 @@ fn frames_arrive_at_a_hook(rig: &Rig) {
 }
 
 fn an_uplink_is_put_back(rig: &Rig) {
-    let before = show(
-        "ifconfig vtnet0 | sed 's/UP,//; s/PROMISC,//'; ngctl msg vtnet0: getpromisc; ngctl msg vtnet0: getautosrc",
-    );
+    // One that is down is brought up, and left so.
+    show("ifconfig vtnet0 up");
+    let before = show("ifconfig vtnet0; ngctl msg vtnet0: getpromisc; ngctl msg vtnet0: getautosrc");
     let bridge = id(NETWORK).bridge();
     let attach = Op::UplinkAttach { bridge: bridge.clone(), interface: "vtnet0".into() };
     let undo = rig.all(vec![Op::BridgeCreate { bridge: bridge.clone() }, attach.clone()]);
@@ -593,8 +593,6 @@ fn an_uplink_is_put_back(rig: &Rig) {
     ));
     assert!(text.contains("lower"), "{text}");
     rig.undo(&undo);
-    let after = show(
-        "ifconfig vtnet0 | sed 's/UP,//; s/PROMISC,//'; ngctl msg vtnet0: getpromisc; ngctl msg vtnet0: getautosrc",
-    );
+    let after = show("ifconfig vtnet0; ngctl msg vtnet0: getpromisc; ngctl msg vtnet0: getautosrc");
     assert_eq!(before, after);
 }

@@ -19,6 +19,7 @@ mod layout;
 mod mounts;
 mod params;
 mod pf;
+mod pf_states;
 mod pf_table;
 mod processes;
 mod route;

@@ -1,11 +1,12 @@
 //! The packet filter through pfctl(8), the one interface to rules that is the same in every release (facts C). Members of tables
-//! go by [`pf_table`](super::pf_table).
+//! go by [`pf_table`](super::pf_table), states by [`pf_states`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pf_states::{self, is_done_otherwise};
 use super::pf_table::{Change, Table};
 use super::tool::{self, Said};
 use crate::firewall::policy::is_anchor;
@@ -116,9 +117,7 @@ pub fn table(change: Change, anchor: &str, tables: &[String], addresses: &[IpAdd
         Ok(()) => Ok(()),
         Err(error) if removing && error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         // A kernel that does this otherwise has a pfctl that knows how.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::ENODEV)) => {
-            table_by_pfctl(change, anchor, name, addresses)
-        }
+        Err(error) if is_done_otherwise(&error) => table_by_pfctl(change, anchor, name, addresses),
         Err(error) => {
             let verb = if removing { "remove addresses from" } else { "add addresses to" };
             Err(error).doing(|| format!("{verb} the table {name} of {anchor}"))
@@ -142,7 +141,7 @@ fn members(anchor: &str, name: &str) -> Result<BTreeSet<IpAddr>, Failure> {
     match (Table { anchor, name }).members() {
         Ok(members) => Ok(members),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(BTreeSet::new()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::ENODEV)) => {
+        Err(error) if is_done_otherwise(&error) => {
             let said = pfctl(&["-a", anchor, "-t", name, "-T", "show"], "")?;
             Ok(said.out.split_whitespace().filter_map(|word| word.parse().ok()).collect())
         }
@@ -153,6 +152,10 @@ fn members(anchor: &str, name: &str) -> Result<BTreeSet<IpAddr>, Failure> {
 fn all_states() -> Result<states::Table, Failure> {
     if !loaded() {
         return Ok(states::Table::default());
+    }
+    match pf_states::list() {
+        Err(error) if is_done_otherwise(&error) => {}
+        listed => return listed.doing(|| "list pf's states"),
     }
     Ok(states::parse(&pfctl(&["-vvss"], "")?.or_failure("list pf's states")?))
 }
@@ -174,8 +177,14 @@ pub fn drain(addresses: &[IpAddr], wait: Duration) -> Result<(), Failure> {
 /// Kills the states of these addresses, each by its id.
 pub fn kill_states(addresses: &[IpAddr]) -> Result<Reply, Failure> {
     let table = all_states()?;
-    for id in table.ids_of(addresses) {
-        pfctl(&states::kill_arguments(id), "")?.or_failure(format!("kill the state {id}"))?;
+    let ids = table.ids_of(addresses);
+    match pf_states::kill(&ids) {
+        Err(error) if is_done_otherwise(&error) => {
+            for id in ids {
+                pfctl(&states::kill_arguments(id), "")?.or_failure(format!("kill the state {id}"))?;
+            }
+        }
+        done => done.doing(|| "kill states")?,
     }
     let doubtful = table.doubtful(addresses);
     if doubtful.is_empty() {

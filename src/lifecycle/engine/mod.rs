@@ -408,6 +408,13 @@ impl Engine {
     fn tell(&mut self, kind: &str, mut what: Value) {
         if let Value::Object(map) = &mut what {
             map.insert("kind".into(), json!(kind));
+            // Whoever follows one fabric need not know its units.
+            let unit = map.get("unit").and_then(Value::as_str).and_then(|unit| unit.parse().ok());
+            if !map.contains_key("fabric")
+                && let Some(fabric) = unit.and_then(|unit| self.fabric_of(unit))
+            {
+                map.insert("fabric".into(), json!(fabric));
+            }
         }
         self.out.events.push(what);
     }

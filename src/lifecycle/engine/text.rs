@@ -31,17 +31,18 @@ pub fn object(act: &Act) -> String {
         }
         Op::CloneDestroy { name, .. } => format!("the clone {name}"),
         Op::Unmount(mount) => format!("the mount {} below {}", mount.target.display(), mount.root.display()),
-        Op::JailRemove { jail } | Op::JailKill { jail } | Op::JailTerm { jail, .. } => {
-            format!("the jail {jail}")
-        }
+        Op::JailRemove { jail } => format!("the jail {jail}"),
+        Op::JailKill { jail } | Op::JailTerm { jail, .. } => format!("the processes of {jail}"),
+        Op::UnmountForeign { jail, .. } => format!("what {jail} mounted itself"),
         Op::BridgeDestroy { bridge } => format!("the bridge {bridge}"),
         Op::UplinkDetach { interface, .. } => format!("the uplink {interface}"),
         Op::EifaceDestroy { node } | Op::LinkDisconnect { node, .. } => format!("the interface {node}"),
         Op::IfMoveHome { interface, .. } => format!("the interface {interface} in its jail"),
         Op::AliasRemove { interface, .. } => format!("the aliases on {interface}"),
-        Op::AnchorRemove { anchor } | Op::TableRemove { anchor, .. } | Op::KillStates { anchor, .. } => {
+        Op::AnchorRemove { anchor } | Op::TableRemove { anchor, .. } => {
             format!("rules in the anchor {anchor}")
         }
+        Op::KillStates { anchor, .. } => format!("connections through the anchor {anchor}"),
         Op::Unlisten { name } => format!("the socket {name}"),
         Op::DatasetUnjail { dataset, .. } => format!("the dataset {dataset}"),
         other => serde_json::to_value(other)

@@ -172,3 +172,37 @@ fn commands_run_as_they_are_told_to() {
     lab.ok(&["down", "t"]);
     assert_bare(&lab);
 }
+
+#[test]
+fn processes_that_will_not_die_are_named_and_the_stop_ends_when_they_do() {
+    if !possible(&["gnop", "mdconfig", "procstat"]) {
+        return;
+    }
+    let lab = Lab::new();
+    // A read whose answer takes its time waits in the kernel where no signal reaches. It becomes slow after GEOM has tasted it.
+    let disk = show("kldload -n geom_nop; mdconfig -a -t malloc -s 1m").trim().to_owned();
+    show(&format!(
+        "gnop create {disk} && gnop configure -d 30000 -q 100 {disk}.nop; {}; devfs rule -s 77 add path '{disk}*' unhide",
+        super::BPF_RULESET
+    ));
+    let service = format!(
+        "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\n\
+         command = [\"/bin/dd\", \"if=/dev/{disk}.nop\", \"of=/dev/null\", \"bs=512\", \"count=1\"]\n\
+         [services.one.jail]\ndevfs_ruleset = 77\n\"stop.timeout\" = \"1s\"\n"
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let id = lab.first("one").rsplit_once('-').unwrap().1.to_owned();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let dd = show(&format!("ps -J warren-{id} -o pid,state,wchan,command"));
+    assert!(dd.contains("physrd"), "{dd}");
+    let said = lab.fails(&["down", "t", "--timeout", "100s"]);
+    println!("{said}");
+    assert!(said.contains("do not die: dd (") && said.contains("procstat -kk"), "{said}");
+    let left = show(&format!("jls -N jid name; procstat -kk $(pgrep -j warren-{id} dd)"));
+    assert!(left.contains(&id), "the jail is kept while something runs in it: {left}");
+    // The read is answered, dd dies of the signal that has waited for it, and the stop goes on without being asked.
+    wait("the fabric to be gone", || lab.json(&["ps"])["fabrics"].as_array().is_none_or(Vec::is_empty));
+    assert_bare(&lab);
+    show(&format!("gnop destroy {disk}.nop; mdconfig -d -u {disk}"));
+}
