@@ -79,6 +79,12 @@ impl Id {
         if further { rest.get(..8)?.parse().ok() } else { rest.parse().ok() }
     }
 
+    /// The id that the name of an interface of the host speaks of, if it is one of ours: an instance's or a gateway's.
+    #[must_use]
+    pub fn of_interface(name: &str) -> Option<Self> {
+        Self::of_object(name).filter(|_| name.starts_with(['w', 'g']))
+    }
+
     /// The id a node or interface name speaks of, if it is one of ours.
     #[must_use]
     pub fn of_node(name: &str) -> Option<Self> {

@@ -4,8 +4,11 @@
 #
 #   benches/freebsd/start_stop.sh [N...]        on FreeBSD, as root, on a machine that may be changed; default 20 50
 #
-# WARREN is the program. Read the ratios; the seconds are this machine's. "up" is how many of N run and have their address, "left" how
-# many jails, nodes and interfaces are there after the stop.
+# WARREN is the program. TUNED=1: pf's tables as packaging/loader.conf.sample has them (before pf is loaded); each vnet has its own, and
+# making them is most of what a jail costs, jail(8)'s too.
+#
+# Read the ratios; the seconds are this machine's. "up" is how many of N run and have their address, "left" how many jails, nodes and
+# interfaces are there after the stop.
 set -u
 WARREN=${WARREN:-warren}
 [ $# -gt 0 ] || set -- 20 50
@@ -13,6 +16,11 @@ work=$(mktemp -d /var/tmp/warren-bench.XXXXXX)
 export WARREN_STATE_DIR=$work/state
 # One root for all of them, in both worlds.
 mkdir "$work/root" && mount -t nullfs / "$work/root" || exit 1
+if [ -n "${TUNED:-}" ]; then
+	kldstat -q -m pf && { echo "pf is loaded already: its tables are what they are" >&2; exit 1; }
+	kenv net.pf.states_hashsize=4096 >/dev/null
+	kenv net.pf.source_nodes_hashsize=1024 >/dev/null
+fi
 kldload -n pf ng_socket ng_bridge ng_eiface ng_ether ng_bpf ng_hub nullfs
 sysctl -q net.inet.ip.forwarding=1
 printf 'set skip on lo0\nnat-anchor "warren/*"\nrdr-anchor "warren/*"\nanchor "warren/*"\npass all\n' | pfctl -q -f -

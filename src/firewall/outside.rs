@@ -29,14 +29,11 @@ fn choose(all: impl Iterator<Item = (String, IpAddr)>) -> Vec<String> {
         IpAddr::V4(a) => !a.is_loopback() && !a.is_unspecified(),
         IpAddr::V6(a) => !a.is_loopback() && !a.is_unspecified() && !a.is_unicast_link_local(),
     };
-    let chosen: BTreeSet<_> =
-        all.filter(|(name, address)| far(address) && !is_ours(name)).map(|(n, _)| n).collect();
+    let chosen: BTreeSet<_> = all
+        .filter(|(name, address)| far(address) && Id::of_interface(name).is_none())
+        .map(|(n, _)| n)
+        .collect();
     chosen.into_iter().collect()
-}
-
-/// Whether an interface bears a name of Warren's: `g<id>` or `w<id>`.
-fn is_ours(name: &str) -> bool {
-    name.strip_prefix(['g', 'w']).is_some_and(|id| id.parse::<Id>().is_ok())
 }
 
 #[cfg(test)]
@@ -54,6 +51,7 @@ mod tests {
             ("em1", "fe80::2"),
             ("gk3f9q2ab", "10.9.0.1"),
             ("wk3f9q2ab", "10.9.0.7"),
+            ("wk3f9q2abb", "10.8.0.7"),
             ("gif0", "198.51.100.1"),
         ];
         let all = all.iter().map(|(name, address)| ((*name).to_owned(), address.parse().unwrap()));

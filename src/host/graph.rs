@@ -61,11 +61,6 @@ pub fn filter_of(node: &str) -> String {
     format!("f{}", node.get(1..).unwrap_or_default())
 }
 
-/// Whether a node's name is one of those derived from an id: see [`Id`].
-fn is_ours(name: &str) -> bool {
-    Id::of_object(name).is_some()
-}
-
 impl<T: Transport> Graph<T> {
     /// Works over control sockets that `open` gives. They are made as they are needed.
     pub fn new(open: impl Fn() -> Result<T, Failure> + Send + Sync + 'static) -> Self {
@@ -307,7 +302,7 @@ impl<T: Transport> Graph<T> {
         Ok(all
             .iter()
             .map(|node| (node.name.to_string(), node.node_type.to_string()))
-            .filter(|(name, _)| is_ours(name))
+            .filter(|(name, _)| Id::of_object(name).is_some())
             .collect())
     }
 }

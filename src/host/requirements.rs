@@ -138,7 +138,7 @@ const TUNABLES: [Tunable; 9] = [
         at_most: Some(16_384),
         file: LOADER,
         line: "net.pf.states_hashsize=\"4096\"",
-        cost: "with pf loaded each vnet instance wires 80 bytes for each of them: 10 MB with 131072, 126 MB for ten instances (seen)",
+        cost: "with pf loaded each vnet instance wires 80 bytes for each of them, 10 MB with 131072, and its start fills them: making the jail took five times as long (seen)",
     },
     Tunable {
         name: "net.pf.source_nodes_hashsize",

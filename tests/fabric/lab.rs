@@ -52,18 +52,21 @@ impl Lab {
     }
 
     /// Keeps its state elsewhere.
+    #[cfg(target_os = "linux")]
     pub fn keep_state_in(mut self, state: &Path) -> Self {
         self.state = state.to_owned();
         self
     }
 
     /// Runs this program instead.
+    #[cfg(target_os = "linux")]
     pub fn program(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
     }
 
     /// Sets a variable for all verbs, and so for the daemon.
+    #[cfg(target_os = "linux")]
     pub fn variable(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
@@ -218,6 +221,7 @@ impl Lab {
     }
 
     /// Waits until so many instances of a service are there, and all of them ready.
+    #[cfg(target_os = "linux")]
     pub fn wait_ready(&self, service: &str, count: usize) {
         wait(&format!("{count} of {service} to be ready{}", self.daemon_log()), || {
             let all = self.instances();
@@ -295,8 +299,10 @@ pub fn beacon(name: &str, more: &str) -> String {
 }
 
 /// A sequence of numbers from a seed (splitmix64). `WARREN_SEED` sets it; it is printed, so that a run can be had again.
+#[cfg(target_os = "linux")]
 pub struct Dice(u64);
 
+#[cfg(target_os = "linux")]
 impl Dice {
     pub fn new() -> Self {
         let given = std::env::var("WARREN_SEED").ok().and_then(|n| n.parse().ok());
@@ -319,6 +325,7 @@ impl Dice {
 }
 
 /// How often something is done: what the variable says, or few times enough for every run of the tests.
+#[cfg(target_os = "linux")]
 pub fn times(variable: &str, usual: usize) -> usize {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }

@@ -160,7 +160,8 @@ pub type Aliases = BTreeSet<(String, IpNet)>;
 /// Our interfaces at home by name, and the addresses added to them for shared-IP jails: those with a prefix of their own length.
 pub fn of_host() -> Result<(Vec<String>, Aliases), Failure> {
     let names = Stack::host().and_then(|host| host.interfaces()).doing(|| "list the interfaces")?;
-    let names: Vec<String> = names.into_iter().map(|(name, _)| name).filter(|name| is_ours(name)).collect();
+    let names: Vec<String> =
+        names.into_iter().map(|(name, _)| name).filter(|name| Id::of_interface(name).is_some()).collect();
     let all = nix::ifaddrs::getifaddrs()
         .map_err(|errno| Failure::os("list the addresses of the host", &errno.into()))?;
     let mut aliases = BTreeSet::new();
@@ -188,14 +189,7 @@ pub fn of_jail(jid: i32) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, _) in there.interfaces()? {
         let home = there.description(&name)?;
-        names.extend([home, name].into_iter().find(|name| is_ours(name)));
+        names.extend([home, name].into_iter().find(|name| Id::of_interface(name).is_some()));
     }
     Ok(names)
-}
-
-/// Whether a name is that of an interface of ours: `w<id>`, with a letter more for further links, or `g<id>`.
-pub fn is_ours(name: &str) -> bool {
-    name.strip_prefix(['w', 'g'])
-        .and_then(|rest| rest.get(..8).filter(|_| rest.len() <= 9))
-        .is_some_and(|id| id.parse::<Id>().is_ok())
 }

@@ -9,6 +9,7 @@ mod attach;
 mod below;
 mod boot;
 mod clones;
+mod devfs;
 pub mod doctor;
 mod fsstat;
 pub mod host;

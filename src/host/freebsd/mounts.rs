@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::fsstat::{self, Mounted};
 use super::iov::{Iov, Refusal};
-use super::{below, tool};
+use super::{below, devfs};
 use crate::host::failure::{Context, hint_if};
 use crate::host::names::components;
 use crate::host::{Failure, Mount};
@@ -62,9 +62,9 @@ fn place(mount: &Mount) -> Result<PathBuf, Failure> {
 fn check_ruleset(options: &[(&str, Option<&str>)]) -> Result<(), Failure> {
     let ruleset = options.iter().rev().find(|(name, _)| *name == "ruleset").and_then(|(_, value)| *value);
     let Some(ruleset) = ruleset.filter(|ruleset| *ruleset != "0") else { return Ok(()) };
-    let rules = tool::run("/sbin/devfs", &["rule", "-s", ruleset, "show"], "")?
-        .or_failure(format!("look at the devfs ruleset {ruleset}"))?;
-    if rules.trim().is_empty() {
+    let what = || format!("look at the devfs ruleset {ruleset}");
+    let number = ruleset.parse().map_err(|_| Failure::new(format!("{}: it is not a number", what())))?;
+    if !devfs::has_rules(number).doing(what)? {
         return Err(Failure::new(format!(
             "the devfs ruleset {ruleset} is empty: the instance would see every device"
         ))

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use ipnet::IpNet;
 
 use super::attach;
-use super::interfaces::is_ours;
+use crate::ids::Id;
 
 /// sys/sockio.h, netinet6/in6_var.h; printed by a C program against the headers of 13.2.
 mod number {
@@ -283,7 +283,11 @@ impl Stack {
         ioctl(self.v6()?, number::SIOCGIFINFO_IN6, &mut block)?;
         let flags = u32::from_ne_bytes(block.get(FLAGS));
         // On an interface of the host's own the address may be somebody else's: there the kernel looks.
-        let spared = if self.of_jail || is_ours(interface) { flags | ND6_IFF_NO_DAD } else { flags };
+        let spared = if self.of_jail || Id::of_interface(interface).is_some() {
+            flags | ND6_IFF_NO_DAD
+        } else {
+            flags
+        };
         let ready = spared & !ND6_IFF_IFDISABLED;
         if flags == ready {
             return Ok(());

@@ -159,16 +159,17 @@ pub fn of_host() -> io::Result<(Vec<String>, Aliases)> {
             aliases.insert((name.clone(), address));
         }
     }
-    Ok((links.into_values().filter(|name| is_ours(name)).collect(), aliases))
+    Ok((links.into_values().filter(|name| Id::of_interface(name).is_some()).collect(), aliases))
 }
 
 /// Our interfaces in a jail, by the names they have at home.
 pub fn of_jail(jail: &OwnedFd) -> io::Result<Vec<String>> {
     with(Some(jail), |netlink| {
-        Ok(netlink.links()?.into_iter().filter_map(|link| link.alias).filter(|name| is_ours(name)).collect())
+        Ok(netlink
+            .links()?
+            .into_iter()
+            .filter_map(|link| link.alias)
+            .filter(|name| Id::of_interface(name).is_some())
+            .collect())
     })
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with(['w', 'g']) && Id::of_object(name).is_some()
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod dhcp;
+mod facts;
 mod jails;
 mod many;
 mod states;
