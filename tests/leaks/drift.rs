@@ -169,9 +169,9 @@ fn what_is_somebody_elses_is_told_of_and_left_alone() {
         machine.anchors.insert("f2b/ssh".into(), SimAnchor::default());
         machine.clones.insert(other.to_string());
     });
-    let before = stand.world.sim.observe().unwrap();
+    let before = stand.world.sim.observe(&[]).unwrap();
     stand.world.settle_within(A_LOOK);
-    assert_eq!(stand.world.sim.observe().unwrap(), before, "something was touched");
+    assert_eq!(stand.world.sim.observe(&[]).unwrap(), before, "something was touched");
     let strays: Vec<&str> = stand.world.engine.strays().collect();
     let expected = [
         format!("anchor warren/{other}"),

@@ -263,7 +263,8 @@ pub(super) async fn names(_: Reader, State(api): State<Api>) -> Answer<Value> {
 #[utoipa::path(get, path = "/v1/inventory", responses((status = 200, description = "what exists on the machine under names of ours")))]
 pub(super) async fn inventory(_: Reader, State(api): State<Api>) -> Answer<Inventory> {
     let host = api.handle.host();
-    let seen = tokio::task::spawn_blocking(move || host.observe()).await;
+    let also = api.handle.query(|engine, _| engine.state.classic_jails()).await?;
+    let seen = tokio::task::spawn_blocking(move || host.observe(&also)).await;
     let seen = seen.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))?;
     Ok(Json(seen?))
 }

@@ -156,8 +156,9 @@ impl FreeBsd {
 }
 
 /// The living jails that are ours; those they made themselves are not among them.
-fn our_jails() -> Result<Vec<jails::Seen>, Failure> {
-    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && Id::of_jail(&jail.name).is_some()).collect())
+fn our_jails(also: &[String]) -> Result<Vec<jails::Seen>, Failure> {
+    let is_ours = |jail: &jails::Seen| Id::of_jail(&jail.name).is_some() || also.contains(&jail.name);
+    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && is_ours(jail)).collect())
 }
 
 impl Host for FreeBsd {
@@ -259,7 +260,7 @@ impl Host for FreeBsd {
         Ok(Reply::Done)
     }
 
-    fn observe(&self) -> Result<Inventory, Failure> {
+    fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists";
         let mut seen = Inventory {
             clones: self.clones.names().doing(what)?,
@@ -278,7 +279,7 @@ impl Host for FreeBsd {
             }
         }
         let counts = processes::counts()?;
-        for jail in our_jails()? {
+        for jail in our_jails(also)? {
             if jail.vnet {
                 match interfaces::of_jail(jail.jid) {
                     Ok(names) => {

@@ -312,7 +312,7 @@ impl Host for Lab {
         }
     }
 
-    fn observe(&self) -> Result<Inventory, Failure> {
+    fn observe(&self, _: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists in the lab";
         let jails = self.client.jails()?;
         let mut seen = Inventory {

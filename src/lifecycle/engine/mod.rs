@@ -134,8 +134,8 @@ pub enum Effect {
         /// Whether the end is waited for, if it runs.
         wait: bool,
     },
-    /// List what exists. Comes back as [`Event::Observed`].
-    Observe(Ticket),
+    /// List what exists, with the jails of these names. Comes back as [`Event::Observed`].
+    Observe(Ticket, Vec<String>),
     /// Let the keeper forget a job.
     ForgetJob(String),
     /// Let a hook that waits exec.
