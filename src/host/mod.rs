@@ -29,6 +29,7 @@ mod probe;
 mod remove;
 pub mod requirements;
 pub mod sim;
+mod stands;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Question, Reply};
 

@@ -160,7 +160,7 @@ fn what_is_somebody_elses_is_told_of_and_left_alone() {
     let other = Id::from_random(4711);
     stand.world.sim.tamper(|machine| {
         let jail =
-            SimJail { jid: 99, path: "/x".into(), vnet: false, processes: [7].into(), immortal: false };
+            SimJail { jid: 99, path: "/x".into(), vnet: false, processes: [7].into(), ..SimJail::default() };
         machine.jails.insert("web".into(), jail.clone());
         machine.jails.insert(other.jail(), jail);
         machine.bridges.insert(other.bridge(), SimBridge::default());

@@ -153,6 +153,18 @@ impl JailConf {
         Ok(order)
     }
 
+    /// The service that a jail is run as.
+    ///
+    /// # Errors
+    ///
+    /// There is no such jail.
+    pub fn service_of(&self, jail: &str) -> Result<String, Report> {
+        self.named(jail)?;
+        let names = service_names(&self.jails);
+        let number = self.jails.iter().position(|other| other.name == jail).unwrap_or_default();
+        Ok(names.into_iter().nth(number).unwrap_or_default())
+    }
+
     /// The jails that are services of these names.
     #[must_use]
     pub fn jails_of(&self, services: &[&str]) -> Vec<String> {

@@ -109,7 +109,7 @@ pub(super) async fn fabric(_: Reader, State(api): State<Api>, Path(name): Path<S
 pub(super) struct DeclareQuery {
     /// Only say what would change.
     #[serde(default)]
-    dry: bool,
+    pub(super) dry: bool,
 }
 
 fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
@@ -120,7 +120,7 @@ fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
 }
 
 /// A client may send any spec; the rules hold for it as for a file. They close the character sets of names, too.
-fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
+pub(super) fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
     let report = crate::config::verify(spec);
     report.map_err(|r| Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{r:#}")))
 }

@@ -14,7 +14,7 @@ use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
 use super::pf_table::Change;
 use super::stack::Stack;
-use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
+use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, stands, uplink, zfs};
 use crate::config::spec::TemplateSource;
 use crate::host::failure::Context;
 use crate::host::graph::{self, Graph};
@@ -104,7 +104,8 @@ impl FreeBsd {
     fn unmount_foreign(&self, jail: &str, root: &Path) -> Result<(), Failure> {
         let file = layout::mounts(&self.state_dir, jail);
         let before = match fs::read(&file) {
-            // It was never created, so nothing in it has mounted anything.
+            // It was never created, so nothing in it has mounted anything. Or it was taken over: then nobody knows which mounts
+            // were the jail's, and they stay, as jail(8) lets them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.doing(|| format!("read {}", file.display()))?,
         };
@@ -181,6 +182,7 @@ impl Host for FreeBsd {
                     return Err(super::super::not_ours(jail));
                 }
             }
+            Op::Stands { made } => return stands::stands(made),
             Op::JailCount { jail } => {
                 return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
             }

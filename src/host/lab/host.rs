@@ -221,6 +221,7 @@ impl Host for Lab {
                     return Err(super::super::not_ours(jail));
                 }
             }
+            Op::Stands { made } => return self.stands(made),
             Op::JailCount { jail } => {
                 let jails = self.client.jails()?;
                 let gone = || Failure {
