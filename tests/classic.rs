@@ -106,6 +106,34 @@ fn looking_at_the_machine_finds_it_and_misses_it_when_it_goes() {
 }
 
 #[test]
+fn hooks_of_the_stop_run_without_any_of_the_start() {
+    let mut world = World::new();
+    let mut bare = web();
+    let hooks = &mut bare.instance.hooks;
+    *hooks = Hooks {
+        prestop: hook("prestop"),
+        stop: hook("stop"),
+        poststop: hook("poststop"),
+        release: hook("release"),
+        ..Hooks::default()
+    };
+    world.ask(declare(fabric(vec![bare]))).unwrap();
+    world.settle();
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    let ran = |op: Op| {
+        if let Op::Run(job) = op {
+            job.id.rsplit_once("hook.").map(|(_, hook)| hook.to_owned())
+        } else {
+            None
+        }
+    };
+    let ran: Vec<String> = world.sim.log().into_iter().filter_map(ran).collect();
+    assert_eq!(ran, ["prestop.0", "stop.0", "poststop.0", "release.0"]);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_new_revision_waits_until_the_old_one_is_gone() {
     let mut world = World::new();
     world.ask(declare(fabric(vec![web()]))).unwrap();
