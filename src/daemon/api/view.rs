@@ -388,7 +388,8 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
             && service.outdated.is_empty()
             && !going;
         settled &= complete;
-        if service.halted && !complete {
+        // A service that gave up stands in nobody's way while it is cleaned up after, nor where all is to go.
+        if service.halted && !complete && !going && !fabric.dropped {
             stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));
         }
         services.push(Service {
