@@ -218,9 +218,7 @@ fn what_is_warrens_already_is_not_taken_twice() {
 fn others_of_the_file_are_neither_started_nor_touched() {
     let mut world = World::new();
     let (mut web, db, mut cache) = (classic("web"), classic("db"), classic("cache"));
-    for (spec, address) in [(&mut cache, "10.0.0.3/24")] {
-        spec.instance.classic.as_mut().unwrap().aliases[0].address = address.parse().unwrap();
-    }
+    cache.instance.classic.as_mut().unwrap().aliases[0].address = "10.0.0.3/24".parse().unwrap();
     web.depends_on = vec!["db".into()];
     // One is Warren's and gave up; what is taken over depends on another, which does not run.
     cache.instance.hooks.prestart = hook("fails");

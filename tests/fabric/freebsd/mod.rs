@@ -1,7 +1,9 @@
 //! What only FreeBSD can show: real jails, netgraph and pf, seen by the base system's own programs.
 
 mod agreement;
+mod classic;
 mod dhcp;
+mod import;
 mod jails;
 mod many;
 mod states;
