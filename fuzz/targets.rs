@@ -13,6 +13,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("config", warren::config::fuzz),
     ("fstab", warren::config::fuzz_fstab),
+    ("jail_conf", warren::config::jailconf::fuzz),
     ("api_body", warren::daemon::api::fuzz::fuzz),
     ("store_records", warren::store::fuzz::records),
     ("store_file", store_file),

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{World, declare, fabric, hook, service};
 use warren::config::spec::*;
 use warren::host::{Failure, Host, Jail, Op, Process, Witness};
@@ -84,6 +86,51 @@ fn a_jail_of_the_name_that_is_somebody_elses_is_not_touched() {
     world.settle();
     assert_eq!(world.sim.machine().jails["web"].jid, jid, "the very jail is still there");
     assert_eq!(hooks(&world), 0);
+}
+
+#[test]
+fn looking_at_the_machine_finds_it_and_misses_it_when_it_goes() {
+    let mut world = World::new();
+    world.ask(declare(fabric(vec![web()]))).unwrap();
+    world.settle_within(Duration::from_secs(200));
+    let told = |world: &World, kind: &str| world.events.iter().any(|event| event["kind"] == kind);
+    assert!(!told(&world, "drift") && !told(&world, "mended"), "{:#?}", world.events);
+    assert_eq!(world.ready("shop", "web"), 1);
+    world.sim.lose_jail("web");
+    world.settle_within(Duration::from_secs(200));
+    assert!(told(&world, "drift"), "{:#?}", world.events);
+    assert_eq!(world.ready("shop", "web"), 0, "it is started once");
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn hooks_of_the_stop_run_without_any_of_the_start() {
+    let mut world = World::new();
+    let mut bare = web();
+    let hooks = &mut bare.instance.hooks;
+    *hooks = Hooks {
+        prestop: hook("prestop"),
+        stop: hook("stop"),
+        poststop: hook("poststop"),
+        release: hook("release"),
+        ..Hooks::default()
+    };
+    world.ask(declare(fabric(vec![bare]))).unwrap();
+    world.settle();
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    let ran = |op: Op| {
+        if let Op::Run(job) = op {
+            job.id.rsplit_once("hook.").map(|(_, hook)| hook.to_owned())
+        } else {
+            None
+        }
+    };
+    let ran: Vec<String> = world.sim.log().into_iter().filter_map(ran).collect();
+    assert_eq!(ran, ["prestop.0", "stop.0", "poststop.0", "release.0"]);
+    world.assert_nothing_left();
 }
 
 #[test]

@@ -257,3 +257,27 @@ fn the_store_is_backed_up_while_the_daemon_runs_and_put_back_when_none_does() {
     world.json(0, &["shutdown"]);
     daemon.wait().unwrap();
 }
+
+#[test]
+fn taking_over_says_what_it_took_and_why_not() {
+    let world = World::new();
+    let conf = world.file("jail.conf", "path = \"/j/$name\"; persist; db { } web { depend = db; }");
+    let import =
+        |code: i32, more: &[&str]| world.json(code, &[&["import", "--jail-conf", &conf], more].concat());
+    let none = import(0, &[]);
+    assert_eq!(
+        (&none["fabric"], &none["taken"], &none["absent"]),
+        (&"jail".into(), &Value::Array(vec![]), &serde_json::json!(["db", "web"]))
+    );
+    assert!(world.text(0, &["import", "--jail-conf", &conf]).contains("nothing is taken over"));
+    let refused = import(1, &["web"]);
+    assert_eq!(refused["error"]["kind"], "conflict");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("jail web does not run"), "{refused}");
+    assert_eq!(import(1, &["wep"])["error"]["details"][0]["help"], "did you mean `web`?");
+    assert_eq!(world.json(0, &["ps"])["instances"], Value::Array(vec![]));
+    // One that Warren started is not somebody else's.
+    world.json(0, &["up", "--jail-conf", &conf]);
+    assert!(import(1, &["web"])["error"]["message"].as_str().unwrap().contains("is Warren's already: web-"));
+    assert_eq!(import(0, &["--dry-run"])["taken"], Value::Array(vec![]));
+    world.json(0, &["down", "--jail-conf", &conf]);
+}

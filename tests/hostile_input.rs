@@ -119,6 +119,7 @@ fn seeds_of(target: &str) -> Vec<Vec<u8>> {
             b"/a /b nullfs ro 0 0\n# c\ntmpfs /t tmpfs rw,size=1m,mode=1777\n/with\\040blank /x\\\\y nullfs rw,late".to_vec(),
             std::fs::read(repository().join("tests/config/bad.fstab")).unwrap(),
         ],
+        "jail_conf" => files(&repository().join("tests/jailconf/cases")),
         "api_body" => api_bodies(),
         "store_records" => vec![records_of_a_life()],
         "store_file" => vec![a_store()],

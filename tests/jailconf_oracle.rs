@@ -3,9 +3,11 @@
 //! `tests/jailconf/oracle.json` holds some of its answers, so that every run compares. To ask it about thousands more, on a
 //! machine that can run FreeBSD: `tests/freebsd/jailconf.sh CASES [SEED]`.
 //!
+//! A block named by a number: 13.2 gives the jail a `jid` and no `name`, 15 and we a name as well. So that name is left out of
+//! ours, and where `$name` is used 13.2 must say that it is not defined.
+//!
 //! Known differences (docs/reference/jail-conf.md says more), each of them left out of the files that are made: 13.2 has
-//! neither nested blocks nor `.include`, takes a carriage return for text, and gives a jail of a number no name, so that
-//! `$name` is not defined there. Bytes that are not UTF-8 are refused by us. A byte beyond ASCII outside quotes ends the
+//! neither nested blocks nor `.include`, and takes a carriage return for text. Bytes that are not UTF-8 are refused by us. A byte beyond ASCII outside quotes ends the
 //! file for jail(8), whatever follows it; we refuse the file. Where a list takes the place of a variable jail(8) ends with a
 //! fault (it reads through a pointer it has just made null; the code is the same in 15); we put the list in. A value with a newline cannot be told from the end of a line of
 //! what `-e` prints.
@@ -27,31 +29,48 @@ enum Answer {
     Jails(Vec<Option<BTreeSet<String>>>),
 }
 
-/// What we say; `None` if it cannot be compared: a value holds what parts them, or a jail is a number.
-fn ours(file: &Path) -> Option<Answer> {
-    let Ok(conf) = jailconf::load(file, &mut OnDisk) else { return Some(Answer::Refused) };
-    let number = |jail: &Jail| jail.params.first().is_some_and(|param| param.name == "jid");
+/// What 13.2 says of a jail without a name that uses it.
+const NAMELESS: &str = "variable \"name\" not defined";
+
+/// What we say, as far as it can be compared with what 13.2 said (`errors`); `None` if a value holds what parts them.
+fn ours(file: &Path, errors: &str) -> Option<(Vec<String>, Answer)> {
+    let Ok(conf) = jailconf::load(file, &mut OnDisk) else { return Some((Vec::new(), Answer::Refused)) };
     let mut values = conf.jails.iter().flat_map(|jail| &jail.params).flat_map(|param| &param.values);
-    if conf.jails.iter().any(number) || values.any(|value| value.text.contains(['\n', SEPARATOR])) {
+    if values.any(|value| value.text.contains(['\n', SEPARATOR])) {
         return None;
     }
+    let names: Vec<String> = conf.jails.iter().map(|jail| jail.name.clone()).collect();
     let jails = conf.jails.iter().map(|jail| {
-        let broken = conf.verify(Some(&jail.name)).is_err_and(|report| {
+        let nameless = is_number(jail) && complaints(errors, &jail.name).any(|why| why == NAMELESS);
+        let wrong = conf.verify(Some(&jail.name)).is_err_and(|report| {
             // What jail(8) only says when it starts a jail is not among what `-e` says.
             report.problems().iter().any(|p| !matches!(p.code, "jail.conf::value" | "jail.conf::depend"))
         });
-        (!broken).then(|| printed(jail))
+        (!wrong && !nameless).then(|| printed(jail))
     });
-    Some(Answer::Jails(jails.collect()))
+    let jails = Answer::Jails(jails.collect());
+    Some((names, jails))
+}
+
+/// Whether the block's name is a number and no line gave the jail another one.
+fn is_number(jail: &Jail) -> bool {
+    let number = jail.params.first().is_some_and(|param| *param.name == *"jid");
+    number && jail.text("name") == Some(&jail.name)
+}
+
+/// What is said of a jail by name.
+fn complaints<'a>(errors: &'a str, jail: &'a str) -> impl Iterator<Item = &'a str> {
+    errors.lines().filter_map(move |line| line.strip_prefix("jail: ")?.strip_prefix(jail)?.strip_prefix(": "))
 }
 
 /// A jail's parameters as `-e` prints them: without `jid`.
 fn printed(jail: &Jail) -> BTreeSet<String> {
-    let shown = |param: &&Param| param.name != "jid";
+    let number = is_number(jail);
+    let shown = |param: &&Param| !(*param.name == *"jid" || number && *param.name == *"name");
     let line = |param: &Param| {
         let values: Vec<String> = param.values.iter().map(|value| quoted(&value.text)).collect();
         match values.is_empty() {
-            true => param.name.clone(),
+            true => param.name.to_string(),
             false => format!("{}={}", param.name, values.join(",")),
         }
     };
@@ -77,18 +96,16 @@ fn quoted(text: &str) -> String {
     shown + quote
 }
 
-/// Its answer, from what it printed and its status.
-fn theirs(out: &str, errors: &str, status: i64) -> Answer {
+/// Its answer, from what it printed and its status. It prints a line for each jail, refused ones too, in the order of the text;
+/// which one is refused it says by the name of the block.
+fn theirs(out: &str, errors: &str, status: i64, names: &[String]) -> Answer {
     if status != 0 {
         return Answer::Refused;
     }
-    let broken: BTreeSet<&str> =
-        errors.lines().filter_map(|line| Some(line.strip_prefix("jail: ")?.split_once(": ")?.0)).collect();
-    let jails = out.lines().map(|line| {
-        let params: BTreeSet<String> = line.split(SEPARATOR).map(str::to_owned).collect();
-        let name = params.iter().find_map(|param| param.strip_prefix("name="));
-        let refused = name.is_some_and(|name| broken.iter().any(|broken| quoted(broken) == name));
-        (!refused).then_some(params)
+    let jails = out.lines().enumerate().map(|(number, line)| {
+        let refused = names.get(number).is_some_and(|name| complaints(errors, name).next().is_some());
+        (!refused)
+            .then(|| line.split(SEPARATOR).filter(|param| !param.is_empty()).map(str::to_owned).collect())
     });
     Answer::Jails(jails.collect())
 }
@@ -101,7 +118,8 @@ fn compare(name: &str, text: &str, out: &str, errors: &str, status: i64) -> Opti
     if status > 128 {
         return None;
     }
-    let (ours, theirs) = (ours(&file)?, theirs(out, errors, status));
+    let (names, ours) = ours(&file, errors)?;
+    let theirs = theirs(out, errors, status, &names);
     (ours != theirs).then(|| format!("{name}\n{text}\njail(8): {theirs:?}\n{errors}\nwe: {ours:?}\n"))
 }
 
@@ -214,8 +232,10 @@ impl Random {
     }
 
     fn block(&mut self) -> String {
-        let name = self
-            .one(&["a", "b", "a.b", "a.b.c", "*", "\"a.*\"", "'*.b'", "c", "web1", "0", "'a b'", "\"*.*\""]);
+        let name = self.one(&[
+            "a", "b", "a.b", "a.b.c", "*", "\"a.*\"", "'*.b'", "c", "web1", "0", "'a b'", "\"*.*\"", "5",
+            "017", "'+7'", "-3", "\"8 \"", "9.a",
+        ]);
         let mut text = format!("{name}{}{{", self.one(&[" ", "", "\n"]));
         for _ in 0..self.below(5) {
             text += &self.param();
@@ -244,6 +264,7 @@ impl Random {
                 "mod.y",
                 "depend",
                 "name",
+                "jid",
                 "'exec.stop'",
             ]),
         };

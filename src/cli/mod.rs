@@ -21,6 +21,7 @@ mod exec;
 mod fabrics;
 mod fail;
 mod follow;
+mod import;
 mod info;
 mod inspect;
 mod lab;
@@ -112,6 +113,8 @@ enum Verb {
     Demo(demo::Args),
     /// Write a jail.conf as a warren.toml that does the same
     Convert(convert::Args),
+    /// Take over jails that jail(8) started, without a restart
+    Import(import::Args),
     /// Check files and show what they come to; print the schema of files and of the API
     #[command(subcommand)]
     Config(config::Verb),
@@ -227,6 +230,7 @@ impl Cli {
             Verb::Info(args) => block_on(info::run(&context()?, args)),
             Verb::Demo(args) => demo::run(args),
             Verb::Convert(args) => convert::run(&args),
+            Verb::Import(args) => block_on(import::run(&context()?, args)),
             Verb::Config(verb) => config::run(&verb),
             Verb::Completions(args) => completions::run(&args),
             Verb::Man(args) => completions::man(&args),
@@ -260,6 +264,7 @@ impl Verb {
             Self::Info(a) => a.output.json,
             Self::Demo(a) => a.output.json,
             Self::Convert(a) => a.output.json,
+            Self::Import(a) => a.output.json,
             Self::Config(config::Verb::Check(a)) => a.output.json,
             Self::Config(config::Verb::Show(a)) => a.output.json,
             Self::Resolve(a) => a.output.json,

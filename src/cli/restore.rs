@@ -59,7 +59,7 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
 #[cfg(target_os = "freebsd")]
 fn nothing_left(dir: &std::path::Path) -> Result<(), Fail> {
     use crate::host::Host as _;
-    let seen = crate::host::freebsd::FreeBsd::open(dir)?.observe()?;
+    let seen = crate::host::freebsd::FreeBsd::open(dir)?.observe(&[])?;
     // Opening the host started a keeper, under which nothing runs.
     if let Ok(keeper) = crate::keeper::Client::connect(dir) {
         keeper.shutdown(false)?;

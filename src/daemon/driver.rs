@@ -313,9 +313,9 @@ impl Driver {
         match effect {
             Effect::Perform(ticket, op) => self.perform(ticket, op),
             Effect::AskJob { ticket, job, wait } => self.ask_job(ticket, job, wait),
-            Effect::Observe(ticket) => {
+            Effect::Observe(ticket, also) => {
                 let handle = self.handle.clone();
-                self.pool.run(move || handle.tell(Event::Observed(ticket, handle.host.observe())));
+                self.pool.run(move || handle.tell(Event::Observed(ticket, handle.host.observe(&also))));
             }
             Effect::ForgetJob(job) => {
                 let host = self.handle.host();

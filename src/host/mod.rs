@@ -29,6 +29,7 @@ mod probe;
 mod remove;
 pub mod requirements;
 pub mod sim;
+mod stands;
 
 pub use op::{Guard, Jail, Job, Mac, Mount, Op, Question, Reply};
 
@@ -42,8 +43,8 @@ pub trait Host: Send + Sync + 'static {
     /// Whether something a fabric wants can be had here, asked before anything is touched.
     fn check(&self, wanted: &Wanted) -> Result<(), Failure>;
 
-    /// Lists what exists and bears a name of ours.
-    fn observe(&self) -> Result<Inventory, Failure>;
+    /// Lists what exists and bears a name of ours, and the jails called `also`: those of ours that keep their own names.
+    fn observe(&self, also: &[String]) -> Result<Inventory, Failure>;
 
     /// Identifies the boot of the machine; numbers given by the kernel mean nothing under another one.
     fn boot_id(&self) -> String;

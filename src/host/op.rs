@@ -72,6 +72,12 @@ pub enum Op {
         /// The jail's name.
         jail: String,
     },
+    /// Looks whether what an operation makes is there, as it would have made it; fails with the reason where not. Changes nothing.
+    /// What the host cannot tell passes. The reply is that of the operation: a jail's number, the addresses.
+    Stands {
+        /// The operation.
+        made: Box<Op>,
+    },
     /// Creates a jail, always with `persist`.
     JailCreate(Jail),
     /// Removes a jail. Its processes are dead and its interfaces are home by then.

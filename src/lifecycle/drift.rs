@@ -74,7 +74,9 @@ fn absent(op: &Op, seen: &Inventory) -> Option<String> {
             format!("the interface {interface} in {jail}"),
         ),
         Op::AliasAdd { interface, addresses } => {
-            let gone = addresses.iter().find(|a| !seen.aliases.contains(&(interface.clone(), **a)))?;
+            // Those of interfaces that are not ours are not listed.
+            let mut addresses = addresses.iter().filter(|_| seen.interfaces.contains_key(interface));
+            let gone = addresses.find(|a| !seen.aliases.contains(&(interface.clone(), **a)))?;
             Some(format!("the alias {gone} on {interface}"))
         }
         Op::AnchorLoad(policy) => {

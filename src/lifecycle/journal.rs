@@ -188,8 +188,9 @@ impl Journal {
         // Keys that stand in the way of those that need them.
         let mut open: BTreeSet<&str> = BTreeSet::new();
         let mut left = Vec::new();
+        let finished = plan.up.iter().all(|step| matches!(self.up.get(&step.key), Some(Mark::Done(_))));
         for undo in plan.down.iter().filter(|u| which(u)) {
-            if !self.applies(undo) {
+            if !self.applies(undo, finished) {
                 continue;
             }
             let blocked = undo.needs.iter().any(|need| open.contains(need.as_str()));
@@ -218,14 +219,14 @@ impl Journal {
         Next::Finished(left)
     }
 
-    /// Whether a step down has anything to take back.
-    fn applies(&self, undo: &Undo) -> bool {
+    /// Whether a step down has anything to take back. A start that was `finished` reached every phase, also those without a step.
+    fn applies(&self, undo: &Undo, finished: bool) -> bool {
         if self.rebooted && undo.is_volatile() {
             return false;
         }
         match &undo.when {
             When::Began(key) => self.up.contains_key(key),
-            When::Reached(phase) => self.reached >= Some(*phase),
+            When::Reached(phase) => finished || self.reached >= Some(*phase),
         }
     }
 

@@ -5,6 +5,7 @@
 //! - [`journal`] remembers which steps began and how they ended, and from plan and journal alone says what comes next.
 //!
 //! - [`drift`] compares what should be there with what is.
+//! - [`import`] takes over what somebody else started.
 //! - [`engine`] carries plans out: a state machine without effects.
 //!
 //! A failed start is the stop plan entered where the start got to; a recovery is the same two functions called on a
@@ -12,6 +13,7 @@
 
 pub mod drift;
 pub mod engine;
+pub mod import;
 pub mod journal;
 pub mod network;
 pub mod plan;

@@ -191,6 +191,13 @@ impl State {
         self.fabrics.get(fabric)?.services.get(service)
     }
 
+    /// The names of the jails that keep their own: nothing else tells that those are ours.
+    #[must_use]
+    pub fn classic_jails(&self) -> Vec<String> {
+        let classic = self.instances.values().filter_map(|instance| instance.spec.classic.as_ref());
+        classic.map(|classic| classic.jail.clone()).collect()
+    }
+
     fn service_mut(&mut self, fabric: &str, service: &str) -> Option<&mut ServiceState> {
         Some(self.fabrics.get_mut(fabric)?.services.entry(service.to_owned()).or_default())
     }

@@ -17,6 +17,8 @@ mod host;
 #[cfg(target_os = "linux")]
 mod hostile;
 #[cfg(target_os = "linux")]
+mod import;
+#[cfg(target_os = "linux")]
 mod kills;
 mod lab;
 #[cfg(target_os = "linux")]

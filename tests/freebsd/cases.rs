@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
         );
         if done.is_err() {
             bad += 1;
-            println!("left: {:#?}", rig.host.observe());
+            println!("left: {:#?}", rig.host.observe(&[]));
             rig.clean();
         }
     }
@@ -149,7 +149,7 @@ impl Rig {
     }
 
     fn assert_nothing(&self) {
-        let left = self.host.observe().unwrap();
+        let left = self.host.observe(&[]).unwrap();
         assert_eq!(left, Inventory::default());
     }
 
@@ -158,7 +158,7 @@ impl Rig {
         show(
             "jls -N name | grep ^warren- | while read j; do jexec $j kill -9 -1; done; mount -t nullfs,devfs,tmpfs -p | awk '/warren/{print $2}' | sort -r | xargs -n1 umount -f",
         );
-        let Ok(seen) = self.host.observe() else { return };
+        let Ok(seen) = self.host.observe(&[]) else { return };
         for jail in seen.jails.keys() {
             let _ = self.host.perform(&Op::JailKill { jail: jail.clone() }, &NoWitness);
             for (interface, owner) in &seen.interfaces {
@@ -316,7 +316,7 @@ fn two_jails_on_a_bridge_talk(rig: &Rig) {
         assert!(rig.runs(a, &format!("a.{n}"), command), "{command}");
     }
     show(&format!("ngctl msg {}: gettable; ngctl msg {0}: getstats 11", id(NETWORK).bridge()));
-    let seen = rig.host.observe().unwrap();
+    let seen = rig.host.observe(&[]).unwrap();
     assert_eq!(seen.jails.len(), 2);
     assert_eq!(seen.interfaces[&a.node()], Some(a.jail()));
     assert_eq!(seen.interfaces[&id(NETWORK).gateway()], None);
@@ -357,8 +357,8 @@ fn undoing_half_of_it_leaves_nothing(rig: &Rig) {
         for op in rig.stop(13) {
             rig.perform(&op);
         }
-        assert_eq!(rig.host.observe().unwrap().jails.len(), 0, "after {stop_after}");
-        assert!(rig.host.observe().unwrap().clones.is_empty(), "after {stop_after}");
+        assert_eq!(rig.host.observe(&[]).unwrap().jails.len(), 0, "after {stop_after}");
+        assert!(rig.host.observe(&[]).unwrap().clones.is_empty(), "after {stop_after}");
         println!("{stop_after} steps and back: {} ms", begin.elapsed().as_millis());
     }
     rig.undo(&network);
@@ -459,7 +459,7 @@ fn shared_addresses_are_aliases(rig: &Rig) {
     let added = rig.perform(&alias("10.77.0.17/32"));
     assert!(matches!(&added, Reply::Aliases { added } if added.len() == 2), "{added:?}");
     assert_eq!(rig.perform(&alias("10.77.0.17/32")), Reply::Aliases { added: vec![] });
-    assert_eq!(rig.host.observe().unwrap().aliases.len(), 2);
+    assert_eq!(rig.host.observe(&[]).unwrap().aliases.len(), 2);
     let jail = Jail {
         name: me.jail(),
         path: "/".into(),
@@ -521,7 +521,7 @@ fn the_packet_filter_does_as_told(rig: &Rig) {
     rig.perform(&add);
     rig.perform(&load); // A reload keeps the members.
     show("pfctl -a warren/net1 -sr; pfctl -a warren/net1 -sn; pfctl -a warren/net1 -t svc_web -T show");
-    let seen = rig.host.observe().unwrap();
+    let seen = rig.host.observe(&[]).unwrap();
     assert_eq!(seen.anchors["warren/net1"]["svc_web"].len(), 2, "{:?}", seen.anchors);
     let answer = show("sleep 1; jexec lan nc -w 3 192.0.2.1 8080 </dev/null");
     assert!(answer.contains("hello"), "a published port");

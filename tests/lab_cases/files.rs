@@ -15,7 +15,7 @@ use crate::lab_support::instance::{Instance, assert_empty, fails, perform, undo}
 pub fn a_jail_on_a_clone_of_the_host_runs_a_process(lab: &Lab, _: &mut Talk) {
     assert_empty(lab);
     let instance = Instance::new(lab, None, 7);
-    let seen = lab.observe().unwrap();
+    let seen = lab.observe(&[]).unwrap();
     assert_eq!(seen.jails[&instance.id.jail()].jid, 1);
     assert_eq!(seen.jails[&instance.id.jail()].path, lab.root(instance.id.as_str()));
     assert_eq!(seen.clones.iter().next().unwrap(), instance.id.as_str());
@@ -91,7 +91,7 @@ pub fn a_link_in_the_way_of_a_mount_is_refused(lab: &Lab, _: &mut Talk) {
     let write = |path: &str| Op::WriteFile { root: root.clone(), path: path.into(), contents: "x".into() };
     fails(lab, &write("/evil/link/passwd"));
     fails(lab, &write("/evil/up/var/x"));
-    assert!(lab.observe().unwrap().mounts.is_empty());
+    assert!(lab.observe(&[]).unwrap().mounts.is_empty());
     undo(lab, &ops[..1]);
     assert_empty(lab);
 }
@@ -178,13 +178,13 @@ pub fn processes_are_ended_and_counted(lab: &Lab, _: &mut Talk) {
     let polite = instance.spawn(lab, "exec sleep 1000");
     let stubborn = instance.spawn(lab, "trap '' TERM; while :; do sleep 1; done");
     // The shell's own `sleep` shows that its trap is set.
-    eventually("both run", || lab.observe().unwrap().jails[&jail].processes >= 3);
+    eventually("both run", || lab.observe(&[]).unwrap().jails[&jail].processes >= 3);
     perform(lab, &Op::JailTerm { jail: jail.clone(), wait: Duration::from_millis(300) });
     let exit = exits.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!((exit.job, exit.status), (polite.clone(), Status::Signaled(15)));
-    assert!(lab.observe().unwrap().jails[&jail].processes >= 1);
+    assert!(lab.observe(&[]).unwrap().jails[&jail].processes >= 1);
     perform(lab, &Op::JailKill { jail: jail.clone() });
-    assert_eq!(lab.observe().unwrap().jails[&jail].processes, 0);
+    assert_eq!(lab.observe(&[]).unwrap().jails[&jail].processes, 0);
     let exit = exits.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!((exit.job.as_str(), exit.status), (stubborn.as_str(), Status::Signaled(9)));
     assert_eq!(lab.job(&polite).unwrap(), JobState::Ended(Status::Signaled(15)));

@@ -11,7 +11,7 @@ use crate::lab_support::instance::{Instance, Network, assert_empty, fails, perfo
 /// Each step may be the last one before a crash: undoing it all from there leaves nothing.
 pub fn half_made_things_are_undone(lab: &Lab, _: &mut Talk) {
     let network = Network::new(lab, 0x1234_5678);
-    let before = lab.observe().unwrap();
+    let before = lab.observe(&[]).unwrap();
     let (_, ops) = Instance::ops(lab, Some(&network), 9);
     for done in 0..=ops.len() {
         for op in &ops[..done] {
@@ -20,7 +20,7 @@ pub fn half_made_things_are_undone(lab: &Lab, _: &mut Talk) {
         // Undoing what was not done is success as well.
         let reached = (done + 1).min(ops.len());
         undo(lab, &ops[..reached]);
-        assert_eq!(lab.observe().unwrap(), before, "after {done} steps");
+        assert_eq!(lab.observe(&[]).unwrap(), before, "after {done} steps");
         undo(lab, &ops[..reached]);
     }
     network.remove(lab);
@@ -88,16 +88,16 @@ pub fn an_interface_moves_in_and_home(lab: &Lab, _: &mut Talk) {
     let instance = Instance::new(lab, Some(&network), 31);
     let (node, jail) = (instance.id.node(), instance.id.jail());
     let home = Op::IfMoveHome { interface: node.clone(), jail: jail.clone(), inside: "eth0".into() };
-    assert_eq!(lab.observe().unwrap().interfaces[&node], Some(jail.clone()));
+    assert_eq!(lab.observe(&[]).unwrap().interfaces[&node], Some(jail.clone()));
     assert_eq!(instance.output(lab, "cat /proc/net/dev | grep -c eth0").trim(), "1");
     perform(lab, &home);
     perform(lab, &home);
-    assert_eq!(lab.observe().unwrap().interfaces[&node], None);
+    assert_eq!(lab.observe(&[]).unwrap().interfaces[&node], None);
     assert_eq!(instance.output(lab, "cat /proc/net/dev | grep -c eth0").trim(), "0");
     let again = Op::IfMoveIn { interface: node.clone(), jail: jail.clone(), inside: "ng0".into() };
     perform(lab, &again);
     perform(lab, &again);
-    assert_eq!(lab.observe().unwrap().interfaces[&node], Some(jail.clone()));
+    assert_eq!(lab.observe(&[]).unwrap().interfaces[&node], Some(jail.clone()));
     // The jail dies with the interface inside: here that ends the interface, and the undoing finds nothing to do.
     perform(lab, &Op::JailRemove { jail });
     instance.remove(lab);
@@ -155,10 +155,10 @@ pub fn aliases_tell_which_were_new(lab: &Lab, _: &mut Talk) {
     };
     assert_eq!(perform(lab, &add(&[a])), Reply::Aliases { added: vec![a] });
     assert_eq!(perform(lab, &add(&[a, b, c])), Reply::Aliases { added: vec![b, c] });
-    assert_eq!(lab.observe().unwrap().aliases.len(), 3);
+    assert_eq!(lab.observe(&[]).unwrap().aliases.len(), 3);
     undo(lab, &[add(&[a, b, c])]);
     undo(lab, &[add(&[a, b, c])]);
-    assert!(lab.observe().unwrap().aliases.is_empty());
+    assert!(lab.observe(&[]).unwrap().aliases.is_empty());
     fails(lab, &Op::AliasAdd { interface: "nosuch0".into(), addresses: vec![a] });
     assert!(
         lab.perform(&Op::AliasRemove { interface: "nosuch0".into(), addresses: vec![a] }, &NoWitness).is_ok()

@@ -11,14 +11,14 @@ use crate::lab_support::instance::{Instance, Network, assert_empty, perform};
 /// In its first life it makes an instance and is killed; in its second it finds the clone and removes it.
 pub fn inside(lab: &Lab, talk: &mut Talk) {
     let (id, ops) = Instance::ops(lab, None, 61);
-    if lab.observe().unwrap().clones.is_empty() {
+    if lab.observe(&[]).unwrap().clones.is_empty() {
         let network = Network::new(lab, 0xeeee_ffff);
         let instance = Instance::new(lab, Some(&network), 61);
         instance.spawn(lab, "echo x > /etc/written; exec sleep 1000");
         talk.say(&format!("boot {}", lab.boot_id()));
         std::process::exit(1); // It was to be killed.
     }
-    let seen = lab.observe().unwrap();
+    let seen = lab.observe(&[]).unwrap();
     assert_eq!(seen.clones.len(), 1);
     assert!(seen.jails.is_empty() && seen.mounts.is_empty() && seen.nodes.is_empty() && seen.jobs.is_empty());
     assert!(!lab.root(id.as_str()).join("usr/bin").exists());

@@ -69,7 +69,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
         lab,
         &Op::TableAdd { anchor: anchor.clone(), tables: vec!["web".into()], addresses: vec![address] },
     );
-    assert_eq!(lab.observe().unwrap().anchors[&anchor]["web"].iter().collect::<Vec<_>>(), [&address]);
+    assert_eq!(lab.observe(&[]).unwrap().anchors[&anchor]["web"].iter().collect::<Vec<_>>(), [&address]);
 
     // DNS, as the daemon would: a socket left with the keeper, and answers from it.
     let listen = Op::Listen { name: "dns".into(), address: ([10, 77, 0, 1], 53).into(), proto: Proto::Udp };
@@ -80,7 +80,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
         let (length, from) = dns.recv_from(&mut buffer).unwrap();
         dns.send_to(&[b"answer to ", &buffer[..length]].concat(), from).unwrap();
     });
-    assert_eq!(lab.observe().unwrap().sockets.len(), 1);
+    assert_eq!(lab.observe(&[]).unwrap().sockets.len(), 1);
 
     assert_eq!(talk.say("look"), format!("web-{}", web.id));
     server.join().unwrap();
@@ -168,7 +168,7 @@ pub fn daemon_inside(lab: &Lab, talk: &mut Talk) {
     let network = Network { id: warren::ids::Id::from_random(0xabcd_1111) };
     let (id, ops) = Instance::ops(lab, Some(&network), 71);
     let load = Op::AnchorLoad(policy(&network, port));
-    if lab.observe().unwrap().jails.is_empty() {
+    if lab.observe(&[]).unwrap().jails.is_empty() {
         let network = Network::new(lab, 0xabcd_1111);
         let web = Instance::new(lab, Some(&network), 71);
         web.run(lab, "mkdir -p /srv/www && hostname > /srv/www/name").unwrap();
@@ -185,7 +185,7 @@ pub fn daemon_inside(lab: &Lab, talk: &mut Talk) {
         talk.say(&format!("web-{id}"));
         std::process::exit(1); // It was to be killed.
     }
-    let seen = lab.observe().unwrap();
+    let seen = lab.observe(&[]).unwrap();
     assert_eq!(seen.interfaces[&id.node()], Some(id.jail()));
     assert_eq!(seen.jobs.len(), 1);
     assert!(seen.jails[&id.jail()].processes >= 1);

@@ -63,7 +63,7 @@ impl Network {
 /// Nothing is left. The keeper learns of the end of killed jobs a moment after the kernel has seen it.
 pub fn assert_empty(lab: &Lab) {
     eventually("nothing is left in the lab", || {
-        let mut left = lab.observe().unwrap();
+        let mut left = lab.observe(&[]).unwrap();
         let only_jobs = !left.jobs.is_empty();
         left.jobs.clear();
         assert!(left.is_empty(), "{left:?}");

@@ -160,7 +160,7 @@ fn what_is_somebody_elses_is_told_of_and_left_alone() {
     let other = Id::from_random(4711);
     stand.world.sim.tamper(|machine| {
         let jail =
-            SimJail { jid: 99, path: "/x".into(), vnet: false, processes: [7].into(), immortal: false };
+            SimJail { jid: 99, path: "/x".into(), vnet: false, processes: [7].into(), ..SimJail::default() };
         machine.jails.insert("web".into(), jail.clone());
         machine.jails.insert(other.jail(), jail);
         machine.bridges.insert(other.bridge(), SimBridge::default());
@@ -169,9 +169,9 @@ fn what_is_somebody_elses_is_told_of_and_left_alone() {
         machine.anchors.insert("f2b/ssh".into(), SimAnchor::default());
         machine.clones.insert(other.to_string());
     });
-    let before = stand.world.sim.observe().unwrap();
+    let before = stand.world.sim.observe(&[]).unwrap();
     stand.world.settle_within(A_LOOK);
-    assert_eq!(stand.world.sim.observe().unwrap(), before, "something was touched");
+    assert_eq!(stand.world.sim.observe(&[]).unwrap(), before, "something was touched");
     let strays: Vec<&str> = stand.world.engine.strays().collect();
     let expected = [
         format!("anchor warren/{other}"),

@@ -197,7 +197,7 @@ impl World {
         self.wake = out.wake;
         for effect in out.effects {
             match effect {
-                Effect::Perform(..) | Effect::AskJob { .. } | Effect::Observe(_) | Effect::ForgetJob(_) => {
+                Effect::Perform(..) | Effect::AskJob { .. } | Effect::Observe(..) | Effect::ForgetJob(_) => {
                     self.pool.push_back(effect);
                 }
                 Effect::Answer(token, answer) => drop(self.answers.insert(token, answer)),
@@ -277,7 +277,7 @@ impl World {
                 assert!(!matches!(state, JobState::Running(_)) || !wait, "{job} runs for ever");
                 told.push(Event::Job(ticket, state));
             }
-            Effect::Observe(ticket) => told.push(Event::Observed(ticket, self.sim.observe())),
+            Effect::Observe(ticket, also) => told.push(Event::Observed(ticket, self.sim.observe(&also))),
             Effect::ForgetJob(job) => self.sim.forget_job(&job).unwrap(),
             other => unreachable!("{other:?} is not for the pool"),
         }

@@ -28,7 +28,7 @@ fn value(jail: &Jail, param: &Param, kind: Kind) -> Option<Problem> {
     let last = param.values.last()?;
     let (what, help) = if kind == Kind::Bool && !is_boolean(&last.text) {
         ("a boolean", "say true, false or a number; the bare name is true")
-    } else if INTEGERS.contains(&param.name.as_str()) && integer(&last.text).is_none() {
+    } else if INTEGERS.contains(&&*param.name) && integer(&last.text).is_none() {
         ("a whole number", "say it in seconds, without a unit; exec.fib is a routing table's number")
     } else {
         return None;
@@ -57,7 +57,7 @@ pub(super) fn edges(jails: &[Jail]) -> (Vec<Vec<usize>>, Vec<(usize, Problem)>) 
         let mut needs = Vec::new();
         let depend = jail.params.iter().find(|param| same_param(&param.name, "depend"));
         for value in depend.iter().flat_map(|param| &param.values) {
-            match by_name.get(value.text.as_str()) {
+            match by_name.get(&*value.text) {
                 Some(other) => needs.push(*other),
                 None => {
                     let message =

@@ -153,6 +153,18 @@ impl JailConf {
         Ok(order)
     }
 
+    /// The service that a jail is run as.
+    ///
+    /// # Errors
+    ///
+    /// There is no such jail.
+    pub fn service_of(&self, jail: &str) -> Result<String, Report> {
+        self.named(jail)?;
+        let names = service_names(&self.jails);
+        let number = self.jails.iter().position(|other| other.name == jail).unwrap_or_default();
+        Ok(names.into_iter().nth(number).unwrap_or_default())
+    }
+
     /// The jails that are services of these names.
     #[must_use]
     pub fn jails_of(&self, services: &[&str]) -> Vec<String> {
@@ -254,7 +266,7 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
     }
     for param in &jail.params {
         let name = positive(&param.name).0;
-        let name = if kind(&name).is_some() { name } else { param.name.clone() };
+        let name = if kind(&name).is_some() { name } else { param.name.to_string() };
         let place = jail::place(&owner, &name);
         sink.places.note(&place, &param.place.source, param.place.span.clone());
         for (number, value) in param.values.iter().enumerate() {
@@ -267,7 +279,7 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
         match name.as_str() {
             "path" | "depend" | "allow.dying" => {}
             "mount" => {
-                let lines = param.values.iter().map(|value| (value.text.as_str(), value));
+                let lines = param.values.iter().map(|value| (&*value.text, value));
                 mounts(jail, param, lines, MountKind::Mount, &mut made, sink);
             }
             "mount.fstab" => fstab_files(jail, param, &mut made, sink),
@@ -307,15 +319,17 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
 
 fn commands(param: &Param) -> Vec<CommandLine> {
     let texts = param.values.iter().map(|value| &value.text).filter(|text| !text.trim().is_empty());
-    texts.map(|text| CommandLine::Shell(text.clone())).collect()
+    texts.map(|text| CommandLine::Shell(text.to_string())).collect()
 }
 
 /// A parameter as a setting of the kind its name asks for.
 fn setting(jail: &Jail, param: &Param, name: &str, place: &str, sink: &mut Sink) -> Option<Setting> {
-    let last = param.values.last().map(|value| value.text.as_str());
+    let last = param.values.last().map(|value| &*value.text);
     let texts = || {
         let given = param.values.iter().enumerate().filter(|(_, value)| !value.text.is_empty());
-        given.map(|(n, value)| At { value: value.text.clone(), place: join(place, &n.to_string()) }).collect()
+        given
+            .map(|(n, value)| At { value: value.text.to_string(), place: join(place, &n.to_string()) })
+            .collect()
     };
     let mut wrong = |what: String| {
         let said = shown(last.unwrap_or("nothing"));
@@ -327,8 +341,8 @@ fn setting(jail: &Jail, param: &Param, name: &str, place: &str, sink: &mut Sink)
         // What modules add: a bare name is a boolean, several values a list.
         return value(match param.values.as_slice() {
             [] => ParamValue::Bool(param.truth()),
-            [one] => ParamValue::Text(one.text.clone()),
-            many => ParamValue::List(many.iter().map(|value| value.text.clone()).collect()),
+            [one] => ParamValue::Text(one.text.to_string()),
+            many => ParamValue::List(many.iter().map(|value| value.text.to_string()).collect()),
         });
     };
     match kind {
@@ -413,7 +427,7 @@ fn mounts<'a>(
 /// The files of `mount.fstab`, read now: what runs must not depend on a file that may change.
 fn fstab_files(jail: &Jail, param: &Param, made: &mut Tables, sink: &mut Sink) {
     for value in param.values.iter().filter(|value| !value.text.is_empty()) {
-        let text = match std::fs::read_to_string(&value.text) {
+        let text = match std::fs::read_to_string(&*value.text) {
             Ok(text) => text,
             Err(error) => {
                 let message =

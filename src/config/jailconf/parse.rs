@@ -14,11 +14,13 @@ use miette::NamedSource;
 use super::files::{Files, Included, included};
 use super::hints;
 use super::lex::{Kind, Lexer, Token, Trouble};
-use super::names::is_wild;
+use super::names::{INTERNAL, is_wild, same_param};
 use super::tree::{Assign, Block, Comment, Place, Str, Var};
 use crate::config::diagnostics::{Problem, Source, Span, join};
 use crate::config::text::shown;
 
+/// The one statement that is no parameter.
+const INCLUDE: &str = ".include";
 /// As deep as jail(8) goes.
 const DEEPEST: usize = 32;
 /// More files than anyone has, few enough to bear.
@@ -208,7 +210,8 @@ impl Parser<'_> {
             return;
         }
         let mut assign = Assign {
-            name,
+            taken: var && INTERNAL.iter().any(|known| same_param(&name, known)),
+            name: name.into(),
             var,
             append: false,
             values: Vec::new(),
@@ -228,10 +231,14 @@ impl Parser<'_> {
             _ => return self.ended(assign, false, r),
         }
         loop {
+            let known = self.out.problems.len();
             match self.string(r) {
                 Some(string) => assign.values.push(string),
                 None => {
-                    self.unexpected(r, "a value");
+                    // Of one that is no text it has been said.
+                    if self.out.problems.len() == known {
+                        self.unexpected(r, "a value");
+                    }
                     return recover(r);
                 }
             }
@@ -285,7 +292,7 @@ impl Parser<'_> {
     /// A string: pieces without white space between them.
     fn string(&mut self, r: &mut Reading<'_>) -> Option<Str> {
         let start = r.token.span.start;
-        let mut string = Str::default();
+        let (mut string, mut bytes) = (Str::default(), Vec::new());
         let mut first = true;
         loop {
             let piece = match &r.token.kind {
@@ -297,14 +304,24 @@ impl Parser<'_> {
             match piece.kind {
                 Kind::Var(name) => {
                     let name = self.utf8(name, r, &piece.span)?;
-                    string.vars.push(Var { name, at: string.text.len(), span: piece.span });
+                    string.vars.push(Var { name, at: bytes.len(), span: piece.span });
                 }
-                Kind::Text(text) if string.text.is_empty() => string.text = text,
-                Kind::Text(text) => string.text.extend(text),
+                Kind::Text(text) if bytes.is_empty() => bytes = text,
+                Kind::Text(text) => bytes.extend(text),
                 _ => break,
             }
         }
-        (!first).then_some(string)
+        if first {
+            return None;
+        }
+        let text = self.utf8(bytes, r, &string.span)?;
+        // A character that a variable parts is none.
+        if !string.vars.iter().all(|var| text.is_char_boundary(var.at)) {
+            self.not_utf8(r, &string.span);
+            return None;
+        }
+        string.text = text.into();
+        Some(string)
     }
 
     /// A parameter is whole: `;` must follow.
@@ -347,13 +364,13 @@ impl Parser<'_> {
                 .help("every parameter ends with a `;`, also the last of a block");
         self.out.problems.push(problem.at(&r.source, end));
         // The next line is read as if it had been there; but what to include is uncertain.
-        if assign.name != ".include" {
+        if *assign.name != *INCLUDE {
             self.add(assign, bare, r);
         }
     }
 
     fn add(&mut self, assign: Assign, bare: bool, r: &Reading<'_>) {
-        if bare && !assign.var && assign.name == ".include" {
+        if bare && !assign.var && *assign.name == *INCLUDE {
             return self.include(&assign, r);
         }
         let block = match self.open.last() {
@@ -388,9 +405,8 @@ impl Parser<'_> {
                 self.out.problems.push(at(problem.help(help)));
                 continue;
             }
-            let Some(name) = self.utf8(value.text.clone(), r, &value.span) else { continue };
             let from = self.stack.last().cloned().unwrap_or_default();
-            let (paths, pattern) = match included(&name, &from, self.files) {
+            let (paths, pattern) = match included(&value.text, &from, self.files) {
                 Included::File(path) => (vec![path], false),
                 Included::Matches(paths) => (paths, true),
             };
@@ -453,11 +469,14 @@ impl Parser<'_> {
     fn utf8(&mut self, bytes: Vec<u8>, r: &Reading<'_>, span: &Span) -> Option<String> {
         let text = String::from_utf8(bytes).ok();
         if text.is_none() {
-            let problem =
-                Problem::new("jail.conf::utf8", "", "this is not UTF-8").help("save the file as UTF-8");
-            self.out.problems.push(problem.at(&r.source, span.clone()));
+            self.not_utf8(r, span);
         }
         text
+    }
+
+    fn not_utf8(&mut self, r: &Reading<'_>, span: &Span) {
+        let problem = Problem::new("jail.conf::utf8", "", "this is not UTF-8").help("save the file as UTF-8");
+        self.out.problems.push(problem.at(&r.source, span.clone()));
     }
 }
 

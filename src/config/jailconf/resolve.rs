@@ -2,11 +2,12 @@
 //! `load_config` and `add_param`).
 //!
 //! Variables are bound late and per jail: one may be used above its definition, and a jail may override it. Nothing here
-//! recurses, and what a hostile file could make grow without end has a bound.
+//! recurses, and what a hostile file could make grow without end has a bound. What thousands of jails have in common is
+//! shared by them: a file's time goes into what each has of its own (`benches/jailconf.rs`).
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::names::{INTERNAL, is_jid, is_wild, same_param, wild_match};
+use super::names::{is_jid, is_wild, same_param, wild_match};
 use super::parse::param_place;
 use super::tree::{Assign, Block, Place, Str};
 use crate::config::diagnostics::{Problem, nearest};
@@ -36,7 +37,7 @@ pub struct Jail {
 #[derive(Debug, Clone)]
 pub struct Param {
     /// Its name as it was written last, so perhaps with a `no`.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its values. None at all: the bare name.
     pub values: Vec<Value>,
     /// Where it was given last.
@@ -47,7 +48,7 @@ pub struct Param {
 #[derive(Debug, Clone)]
 pub struct Value {
     /// The text, variables put in.
-    pub text: String,
+    pub text: Arc<str>,
     /// Where it was written.
     pub(super) place: Place,
 }
@@ -56,27 +57,30 @@ pub struct Value {
 pub(super) fn resolve(blocks: &[Block]) -> Vec<Jail> {
     let wild: Vec<(usize, &Block)> = blocks.iter().enumerate().filter(|(_, b)| is_wild(&b.name)).collect();
     let mut left = MOST;
+    let fixed = [Arc::from("name"), Arc::from("jid")];
     let jails = blocks.iter().enumerate().filter(|(_, block)| !is_wild(&block.name));
-    jails.map(|(at, block)| one(at, block, &wild, &mut left)).collect()
+    jails.map(|(at, block)| one(at, block, &wild, &fixed, &mut left)).collect()
 }
 
-fn one(at: usize, block: &Block, wild: &[(usize, &Block)], left: &mut usize) -> Jail {
+fn one(at: usize, block: &Block, wild: &[(usize, &Block)], fixed: &[Arc<str>; 2], left: &mut usize) -> Jail {
     // The block's name is the jail's name or number.
-    let implied = |name: &str| Assign {
-        name: name.into(),
+    let implied = |name: &Arc<str>| Assign {
+        name: Arc::clone(name),
         var: false,
+        taken: false,
         append: false,
         values: vec![Str {
-            text: block.name.clone().into_bytes(),
+            text: block.name.as_str().into(),
             vars: Vec::new(),
             span: block.place.span.clone(),
         }],
         source: block.place.source.clone(),
         span: block.place.span.clone(),
     };
-    let (jid, name) = (implied("jid"), implied("name"));
-    let mut merge = Merge { jail: &block.name, slots: Vec::new(), problems: Vec::new() };
-    merge.add(if is_jid(&block.name) { &jid } else { &name });
+    let number = is_jid(&block.name).then(|| implied(&fixed[1]));
+    let name = implied(&fixed[0]);
+    let mut merge = Merge { jail: &block.name, slots: Vec::with_capacity(SLOTS), problems: Vec::new() };
+    merge.add(number.as_ref().unwrap_or(&name));
     let mut own = Some(block);
     for (place, wild) in wild {
         if at < *place
@@ -89,28 +93,39 @@ fn one(at: usize, block: &Block, wild: &[(usize, &Block)], left: &mut usize) -> 
         }
     }
     own.iter().flat_map(|own| &own.params).for_each(|param| merge.add(param));
-    if !merge.slots.iter().any(|slot| !slot.var && same_param(slot.name, "name")) {
+    if number.is_some() && !merge.slots.iter().any(|slot| !slot.var && same_param(slot.name, "name")) {
         merge.add(&name);
     }
     let mut most = MOST_OF_ONE.min(*left);
     let before = most;
     merge.substitute(&mut most);
     *left -= before - most;
-    let mut problems = merge.problems;
-    let params =
-        merge.slots.into_iter().filter(|slot| !slot.var).map(|slot| slot.done(&block.name, &mut problems));
-    let params = params.collect();
+    let problems = merge.problems;
+    let params = merge.slots.into_iter().filter(|slot| !slot.var).map(Slot::done).collect();
     Jail { name: block.name.clone(), params, problems, place: block.place.clone() }
 }
 
+/// More than most jails have.
+const SLOTS: usize = 32;
+
 /// A parameter or variable while it is merged and resolved.
 struct Slot<'a> {
-    name: &'a str,
+    name: &'a Arc<str>,
     var: bool,
+    /// Where it was given before, if later ones add to it.
+    before: Vec<&'a Assign>,
+    /// Where it was given last.
     last: &'a Assign,
-    given: Vec<(&'a Str, &'a Assign)>,
-    values: Vec<(Cow<'a, [u8]>, &'a Str, &'a Assign)>,
+    values: Vec<Value>,
     state: State,
+}
+
+impl<'a> Slot<'a> {
+    /// The strings it was given, in order.
+    fn given(&self) -> impl Iterator<Item = (&'a Str, &'a Assign)> + '_ {
+        let assigns = self.before.iter().copied().chain([self.last]);
+        assigns.flat_map(|assign| assign.values.iter().map(move |value| (value, assign)))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,14 +152,13 @@ impl<'a> Merge<'a> {
     }
 
     fn add(&mut self, assign: &'a Assign) {
-        let name = assign.name.as_str();
+        let name = &assign.name;
         let Some(found) = self.slots.iter().position(|slot| same_param(slot.name, name)) else {
-            if assign.var && INTERNAL.iter().any(|known| same_param(name, known)) {
+            if assign.taken {
                 self.named_like_a_parameter(assign);
             }
-            let given = assign.values.iter().map(|value| (value, assign)).collect();
-            let (values, state) = (Vec::new(), State::Open);
-            self.slots.push(Slot { name, var: assign.var, last: assign, given, values, state });
+            let (before, values, state) = (Vec::new(), Vec::new(), State::Open);
+            self.slots.push(Slot { name, var: assign.var, before, last: assign, values, state });
             return;
         };
         let slot = &self.slots[found];
@@ -158,12 +172,12 @@ impl<'a> Merge<'a> {
             return self.problem(assign, "jail.conf::immutable", message);
         }
         let slot = &mut self.slots[found];
-        slot.name = name;
-        slot.last = assign;
-        if !assign.append || assign.values.is_empty() {
-            slot.given.clear();
+        if assign.append && !assign.values.is_empty() {
+            slot.before.push(slot.last);
+        } else {
+            slot.before.clear();
         }
-        slot.given.extend(assign.values.iter().map(|value| (value, assign)));
+        (slot.name, slot.last) = (name, assign);
     }
 
     fn named_like_a_parameter(&mut self, assign: &Assign) {
@@ -183,7 +197,7 @@ impl<'a> Merge<'a> {
                 }
                 self.slots[top].state = State::Busy;
                 match self.wanted(top) {
-                    Some((var, _)) if self.slots[var].state == State::Busy => {
+                    Some(var) if self.slots[var].state == State::Busy => {
                         let assign = self.slots[var].last;
                         let message = format!("`{}` leads back to itself", shown(self.slots[var].name));
                         self.problem(assign, "jail.conf::variable-loop", message);
@@ -193,7 +207,7 @@ impl<'a> Merge<'a> {
                             self.slots[slot].state = State::Bad;
                         }
                     }
-                    Some((var, _)) => stack.push(var),
+                    Some(var) => stack.push(var),
                     None => {
                         self.slots[top].state = if self.fill(top, most) { State::Done } else { State::Bad };
                         stack.pop();
@@ -204,39 +218,37 @@ impl<'a> Merge<'a> {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.name == name)
+        self.slots.iter().position(|slot| **slot.name == *name)
     }
 
     /// A variable of the slot that has to be resolved first.
-    fn wanted(&self, slot: usize) -> Option<(usize, &'a Str)> {
-        let vars =
-            self.slots[slot].given.iter().flat_map(|(str, _)| str.vars.iter().map(move |var| (*str, var)));
-        for (str, var) in vars {
-            if let Some(found) = self.find(&var.name)
-                && matches!(self.slots[found].state, State::Open | State::Busy)
-            {
-                return Some((found, str));
-            }
-        }
-        None
+    fn wanted(&self, slot: usize) -> Option<usize> {
+        let vars = self.slots[slot].given().flat_map(|(str, _)| &str.vars);
+        let mut found = vars.filter_map(|var| self.find(&var.name));
+        found.find(|found| matches!(self.slots[*found].state, State::Open | State::Busy))
     }
 
     /// Makes the values of a slot whose variables are all resolved; false if that cannot be done.
     fn fill(&mut self, slot: usize, most: &mut usize) -> bool {
-        let given = std::mem::take(&mut self.slots[slot].given);
+        let given: Vec<(&Str, &Assign)> = self.slots[slot].given().collect();
         let mut good = true;
         let mut values = Vec::with_capacity(given.len());
-        for &(str, assign) in &given {
+        let mut text = String::new();
+        for (str, assign) in given {
+            let value = |text: Arc<str>| Value {
+                text,
+                place: Place { source: assign.source.clone(), span: str.span.clone() },
+            };
             if str.vars.is_empty() {
-                values.push((Cow::Borrowed(str.text.as_slice()), str, assign));
+                values.push(value(Arc::clone(&str.text)));
                 continue;
             }
             // A list takes the place of a string that is nothing but the variable.
-            let mut text = Vec::with_capacity(str.text.len());
+            text.clear();
             let mut done = 0;
             let mut spliced = Vec::new();
             for (number, var) in str.vars.iter().enumerate() {
-                text.extend_from_slice(&str.text[done..var.at]);
+                text.push_str(&str.text[done..var.at]);
                 done = var.at;
                 let source = self.find(&var.name).filter(|found| !self.empty(*found));
                 let Some(source) = source else {
@@ -265,7 +277,7 @@ impl<'a> Merge<'a> {
                     self.problems.push(problem);
                     continue;
                 }
-                let cost: usize = list.iter().map(|(value, ..)| value.len() + EACH).sum();
+                let cost: usize = list.iter().map(|value| value.text.len() + EACH).sum();
                 if cost > *most {
                     *most = 0;
                     let message = "its values are too long once variables are put in".to_owned();
@@ -273,11 +285,11 @@ impl<'a> Merge<'a> {
                     return false;
                 }
                 *most -= cost;
-                text.extend_from_slice(&list[0].0);
-                spliced.extend(list[1..].iter().map(|(value, ..)| (value.clone(), str, assign)));
+                text.push_str(&list[0].text);
+                spliced.extend(list[1..].iter().map(|one| value(Arc::clone(&one.text))));
             }
-            text.extend_from_slice(&str.text[done..]);
-            values.push((Cow::Owned(text), str, assign));
+            text.push_str(&str.text[done..]);
+            values.push(value(text.as_str().into()));
             values.extend(spliced);
         }
         self.slots[slot].values = values;
@@ -296,7 +308,7 @@ impl<'a> Merge<'a> {
             true => format!("{}: `{name}` has no value that could be put in", shown(self.jail)),
             false => format!("{}: variable `{name}` is not defined", shown(self.jail)),
         };
-        let names = self.slots.iter().map(|slot| slot.name).filter(|_| !bare);
+        let names = self.slots.iter().map(|slot| &**slot.name).filter(|_| !bare);
         let help = match nearest(&var.name, names) {
             Some(near) => format!("did you mean `${{{}}}`?", shown(near)),
             None => {
@@ -309,22 +321,8 @@ impl<'a> Merge<'a> {
 }
 
 impl Slot<'_> {
-    fn done(self, jail: &str, problems: &mut Vec<Problem>) -> Param {
-        let values = self.values.into_iter().filter_map(|(bytes, str, assign)| {
-            let place = Place { source: assign.source.clone(), span: str.span.clone() };
-            match String::from_utf8(bytes.into_owned()) {
-                Ok(text) => Some(Value { text, place }),
-                Err(_) => {
-                    let problem =
-                        Problem::new("jail.conf::utf8", param_place(jail, &assign.name), "this is not UTF-8");
-                    let help = "save the file as UTF-8; jail(8) takes any bytes";
-                    problems.push(problem.help(help).at(&place.source, place.span));
-                    None
-                }
-            }
-        });
-        let values = values.collect();
+    fn done(self) -> Param {
         let place = Place { source: self.last.source.clone(), span: self.last.span.clone() };
-        Param { name: self.name.to_owned(), values, place }
+        Param { name: Arc::clone(self.name), values: self.values, place }
     }
 }

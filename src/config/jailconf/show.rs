@@ -29,7 +29,7 @@ impl Jail {
     /// A parameter by its positive name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Param> {
-        self.params.iter().find(|param| param.name == name).or_else(|| {
+        self.params.iter().find(|param| *param.name == *name).or_else(|| {
             self.params.iter().find(|param| same_param(&param.name, name) && positive(&param.name).0 == name)
         })
     }
@@ -37,13 +37,13 @@ impl Jail {
     /// The last value of a parameter: what jail(8) takes for one that is no list.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name)?.values.last().map(|value| value.text.as_str())
+        self.get(name)?.values.last().map(|value| &*value.text)
     }
 
     /// All values of a parameter that are not empty, as jail(8) skips those.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         let values = self.get(name).map_or(&[][..], |param| &param.values);
-        values.iter().map(|value| value.text.as_str()).filter(|text| !text.is_empty())
+        values.iter().map(|value| &*value.text).filter(|text| !text.is_empty())
     }
 
     /// Whether a boolean is there and true.
@@ -57,7 +57,7 @@ impl Param {
     /// Its truth, if it is a boolean.
     #[must_use]
     pub fn truth(&self) -> bool {
-        truth(&self.name, self.values.last().map(|value| value.text.as_str()))
+        truth(&self.name, self.values.last().map(|value| &*value.text))
     }
 
     /// Whether it says true or false: a known boolean, or one of which nothing is known but its bare name.
@@ -74,7 +74,7 @@ impl Param {
 
     fn shown(&self) -> (String, Vec<String>) {
         if !self.is_bool() {
-            return (self.name.clone(), self.values.iter().map(|value| value.text.clone()).collect());
+            return (self.name.to_string(), self.values.iter().map(|value| value.text.to_string()).collect());
         }
         let name = positive(&self.name).0;
         (name, vec![self.truth().to_string()])

@@ -224,8 +224,12 @@ fn bytes_that_are_not_utf_8_are_fine_in_comments_only() {
     let parse = |bytes: &[u8]| parse(Path::new("x"), bytes.to_vec(), &mut files::NoFiles);
     assert!(parse(&bytes).is_ok());
     bytes.extend(b"\nb { path = '/\xe9'; }");
-    let conf = parse(&bytes).expect("jail(8) takes it");
-    assert!(conf.verify(Some("web")).is_ok() && conf.verify(Some("b")).is_err());
+    let codes = |bytes: &[u8]| -> Vec<&str> {
+        parse(bytes).expect_err("jail(8) takes it").problems().iter().map(|problem| problem.code).collect()
+    };
+    assert_eq!(codes(&bytes), ["jail.conf::utf8"]);
+    // Two halves of a character, with a variable between them.
+    assert_eq!(codes(b"$x = ''; a { path = '\xc3'$x'\xa9'; }"), ["jail.conf::utf8"]);
 }
 
 #[test]

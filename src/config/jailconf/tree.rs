@@ -14,7 +14,8 @@ pub(super) struct Place {
 /// One string of a value: its text, and the variables in it by the place in the text where their values go.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Str {
-    pub(super) text: Vec<u8>,
+    /// Shared with every jail that has it as it stands.
+    pub(super) text: Arc<str>,
     pub(super) vars: Vec<Var>,
     pub(super) span: Span,
 }
@@ -30,9 +31,12 @@ pub(super) struct Var {
 /// `name;`, `name = value, value;`, `name += value;` or `name value;`.
 #[derive(Debug, Clone)]
 pub(super) struct Assign {
-    pub(super) name: String,
+    /// Shared with every jail it reaches.
+    pub(super) name: Arc<str>,
     /// Whether the name is a variable's: `$name`.
     pub(super) var: bool,
+    /// Whether it is a variable's and a parameter of jail(8) has it too, which is an error.
+    pub(super) taken: bool,
     /// `+=`.
     pub(super) append: bool,
     pub(super) values: Vec<Str>,

@@ -8,6 +8,7 @@ pub(super) mod copy;
 mod door;
 mod exec;
 pub mod fuzz;
+mod import;
 mod peer;
 mod requests;
 mod rights;
@@ -59,6 +60,7 @@ pub struct Api {
         requests::fabrics,
         requests::fabric,
         requests::declare,
+        import::import,
         requests::drop_fabric,
         requests::cancel,
         requests::scale,
@@ -90,6 +92,9 @@ pub struct Api {
         view::LeaseView,
         view::Scale,
         view::Run,
+        view::Import,
+        view::Imported,
+        view::Taken,
         view::Repair,
         view::Problem
     ))
@@ -206,6 +211,7 @@ impl Api {
                 "/v1/fabrics/{fabric}",
                 get(requests::fabric).put(requests::declare).delete(requests::drop_fabric),
             )
+            .route("/v1/fabrics/{fabric}/import", post(import::import))
             .route("/v1/fabrics/{fabric}/cancel", post(requests::cancel))
             .route("/v1/fabrics/{fabric}/services/{service}/scale", put(requests::scale))
             .route("/v1/instances", get(requests::instances).post(requests::run))

@@ -109,7 +109,7 @@ pub(super) async fn fabric(_: Reader, State(api): State<Api>, Path(name): Path<S
 pub(super) struct DeclareQuery {
     /// Only say what would change.
     #[serde(default)]
-    dry: bool,
+    pub(super) dry: bool,
 }
 
 fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
@@ -120,7 +120,7 @@ fn wanted_of(spec: &FabricSpec) -> impl Iterator<Item = Wanted> + '_ {
 }
 
 /// A client may send any spec; the rules hold for it as for a file. They close the character sets of names, too.
-fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
+pub(super) fn verified(spec: &FabricSpec) -> Result<(), Rejected> {
     let report = crate::config::verify(spec);
     report.map_err(|r| Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", format!("{r:#}")))
 }
@@ -263,7 +263,8 @@ pub(super) async fn names(_: Reader, State(api): State<Api>) -> Answer<Value> {
 #[utoipa::path(get, path = "/v1/inventory", responses((status = 200, description = "what exists on the machine under names of ours")))]
 pub(super) async fn inventory(_: Reader, State(api): State<Api>) -> Answer<Inventory> {
     let host = api.handle.host();
-    let seen = tokio::task::spawn_blocking(move || host.observe()).await;
+    let also = api.handle.query(|engine, _| engine.state.classic_jails()).await?;
+    let seen = tokio::task::spawn_blocking(move || host.observe(&also)).await;
     let seen = seen.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))?;
     Ok(Json(seen?))
 }

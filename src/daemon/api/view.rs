@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::config::spec::Publish;
+use crate::config::spec::{FabricSpec, Publish};
 use crate::lifecycle::engine::Engine;
 use crate::lifecycle::journal::{Mark, Way};
 use crate::store::{InstanceUnit, Stage};
@@ -204,6 +204,43 @@ pub struct Scale {
     pub replicas: u32,
 }
 
+/// A request to take over jails that run already.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Import {
+    /// The jails of a file as a fabric.
+    #[schema(value_type = Object)]
+    pub spec: FabricSpec,
+    /// Those to take over; none: all that run and are not Warren's.
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+/// What was taken over.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Imported {
+    /// The fabric they belong to now.
+    pub fabric: String,
+    /// The jails.
+    pub taken: Vec<Taken>,
+    /// Jails of the file that do not run.
+    pub absent: Vec<String>,
+}
+
+/// A jail that was taken over, or could be.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Taken {
+    /// Its service.
+    pub service: String,
+    /// Its name in the kernel.
+    pub jail: String,
+    /// Its number.
+    #[serde(default)]
+    pub jid: Option<i32>,
+    /// The instance's name; none: it was only asked whether it could be.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
 /// A request for one instance that is not a replica.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Run {
@@ -351,7 +388,8 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
             && service.outdated.is_empty()
             && !going;
         settled &= complete;
-        if service.halted && !complete {
+        // A service that gave up stands in nobody's way while it is cleaned up after, nor where all is to go.
+        if service.halted && !complete && !going && !fabric.dropped {
             stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));
         }
         services.push(Service {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 /// sys/mount.h; what libc has of it is typed by release.
 const MNT_BYFSID: c_int = 0x0800_0000;
+const MNT_RDONLY: u64 = 1;
 const MNT_FORCE: c_int = 0x0008_0000;
 /// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, two seconds in all.
 const TRIES: u32 = 11;
@@ -22,6 +23,8 @@ pub struct Mounted {
     pub source: String,
     /// Its type.
     pub fstype: String,
+    /// Whether it is read-only.
+    pub read_only: bool,
     /// Its number.
     fsid: [i32; 2],
 }
@@ -57,6 +60,7 @@ pub fn table() -> io::Result<Vec<Mounted>> {
                 point: PathBuf::from(OsStr::from_bytes(text(&it.f_mntonname).to_bytes())),
                 source: text(&it.f_mntfromname).to_string_lossy().into_owned(),
                 fstype: text(&it.f_fstypename).to_string_lossy().into_owned(),
+                read_only: it.f_flags & MNT_RDONLY != 0,
                 // SAFETY: fsid_t is two 32-bit numbers, which libc keeps to itself.
                 fsid: unsafe { std::mem::transmute_copy(&it.f_fsid) },
             })

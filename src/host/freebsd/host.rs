@@ -14,7 +14,7 @@ use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
 use super::pf_table::Change;
 use super::stack::Stack;
-use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, uplink, zfs};
+use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, stands, uplink, zfs};
 use crate::config::spec::TemplateSource;
 use crate::host::failure::Context;
 use crate::host::graph::{self, Graph};
@@ -104,7 +104,8 @@ impl FreeBsd {
     fn unmount_foreign(&self, jail: &str, root: &Path) -> Result<(), Failure> {
         let file = layout::mounts(&self.state_dir, jail);
         let before = match fs::read(&file) {
-            // It was never created, so nothing in it has mounted anything.
+            // It was never created, so nothing in it has mounted anything. Or it was taken over: then nobody knows which mounts
+            // were the jail's, and they stay, as jail(8) lets them.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.doing(|| format!("read {}", file.display()))?,
         };
@@ -156,8 +157,9 @@ impl FreeBsd {
 }
 
 /// The living jails that are ours; those they made themselves are not among them.
-fn our_jails() -> Result<Vec<jails::Seen>, Failure> {
-    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && Id::of_jail(&jail.name).is_some()).collect())
+fn our_jails(also: &[String]) -> Result<Vec<jails::Seen>, Failure> {
+    let is_ours = |jail: &jails::Seen| Id::of_jail(&jail.name).is_some() || also.contains(&jail.name);
+    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && is_ours(jail)).collect())
 }
 
 impl Host for FreeBsd {
@@ -180,6 +182,7 @@ impl Host for FreeBsd {
                     return Err(super::super::not_ours(jail));
                 }
             }
+            Op::Stands { made } => return stands::stands(made),
             Op::JailCount { jail } => {
                 return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
             }
@@ -259,7 +262,7 @@ impl Host for FreeBsd {
         Ok(Reply::Done)
     }
 
-    fn observe(&self) -> Result<Inventory, Failure> {
+    fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists";
         let mut seen = Inventory {
             clones: self.clones.names().doing(what)?,
@@ -278,7 +281,7 @@ impl Host for FreeBsd {
             }
         }
         let counts = processes::counts()?;
-        for jail in our_jails()? {
+        for jail in our_jails(also)? {
             if jail.vnet {
                 match interfaces::of_jail(jail.jid) {
                     Ok(names) => {

@@ -91,6 +91,13 @@ impl Iov {
         Ok(done)
     }
 
+    /// Names and values, in the order in which they were given.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.pairs.iter().filter_map(|(name, value)| {
+            Some((std::str::from_utf8(name.strip_suffix(b"\0")?).ok()?, value.as_slice()))
+        })
+    }
+
     /// What is at a name.
     pub fn value(&self, name: &str) -> &[u8] {
         let found = self.pairs.iter().find(|(n, _)| n.strip_suffix(b"\0") == Some(name.as_bytes()));

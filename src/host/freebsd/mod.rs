@@ -26,6 +26,7 @@ mod processes;
 mod route;
 mod skeleton;
 mod stack;
+mod stands;
 mod sysctl;
 mod tool;
 mod uplink;

@@ -48,7 +48,7 @@ fn options(mount: &Mount) -> Vec<(&str, Option<&str>)> {
 }
 
 /// Where it is, as the kernel's table names it.
-fn place(mount: &Mount) -> Result<PathBuf, Failure> {
+pub(super) fn place(mount: &Mount) -> Result<PathBuf, Failure> {
     let what = || format!("mount point {}", mount.target.display());
     let names = components(&mount.target).doing(what)?;
     if names.is_empty() {
@@ -121,7 +121,7 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
 }
 
 /// Whether what is seen there is what was asked for.
-fn is_ours(mount: &Mount, seen: &Mounted) -> bool {
+pub(super) fn is_ours(mount: &Mount, seen: &Mounted) -> bool {
     if seen.fstype != mount.fstype {
         return false;
     }

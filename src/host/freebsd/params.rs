@@ -80,7 +80,8 @@ fn positive(name: &str) -> Option<String> {
     }
 }
 
-fn negative(name: &str) -> String {
+/// The name under which a boolean is refused.
+pub(super) fn negative(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((head, tail)) => format!("{head}.no{tail}"),
         None => format!("no{name}"),

@@ -221,6 +221,7 @@ impl Host for Lab {
                     return Err(super::super::not_ours(jail));
                 }
             }
+            Op::Stands { made } => return self.stands(made),
             Op::JailCount { jail } => {
                 let jails = self.client.jails()?;
                 let gone = || Failure {
@@ -312,7 +313,7 @@ impl Host for Lab {
         }
     }
 
-    fn observe(&self) -> Result<Inventory, Failure> {
+    fn observe(&self, _: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists in the lab";
         let jails = self.client.jails()?;
         let mut seen = Inventory {

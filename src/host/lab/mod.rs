@@ -22,6 +22,7 @@ mod params;
 pub mod proto;
 #[cfg(test)]
 pub(in crate::host) mod scratch;
+mod stands;
 mod sys;
 mod wire;
 

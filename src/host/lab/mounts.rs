@@ -28,7 +28,7 @@ const TRIES: u32 = 11;
 
 /// The types the lab has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Devfs,
     Fdescfs,
     Procfs,
@@ -37,7 +37,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(mount: &Mount) -> Result<Self, Failure> {
+    pub(super) fn of(mount: &Mount) -> Result<Self, Failure> {
         Ok(match mount.fstype.as_str() {
             "devfs" => Self::Devfs,
             "fdescfs" => Self::Fdescfs,
@@ -199,7 +199,7 @@ pub fn unmount(mount: &Mount) -> Result<(), Failure> {
 }
 
 /// Where it is, as the table names it.
-fn place(mount: &Mount) -> Result<PathBuf, Failure> {
+pub(super) fn place(mount: &Mount) -> Result<PathBuf, Failure> {
     let names =
         below::components(&mount.target).doing(|| format!("mount point {}", mount.target.display()))?;
     if names.is_empty() {
@@ -209,7 +209,7 @@ fn place(mount: &Mount) -> Result<PathBuf, Failure> {
 }
 
 /// Whether what is seen there is what was asked for.
-fn is_ours(mount: &Mount, kind: Kind, seen: &Mounted, point: &Path) -> bool {
+pub(super) fn is_ours(mount: &Mount, kind: Kind, seen: &Mounted, point: &Path) -> bool {
     match kind {
         Kind::Devfs | Kind::Procfs | Kind::Tmpfs => seen.fstype == "tmpfs" && seen.source == mount.fstype,
         Kind::Nullfs => {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{
     Exit, Failure, Frames, Host, Inventory, Job, JobState, Op, Process, Reply, Status, Wanted, Witness,
 };
+use crate::ids::Id;
 pub use machine::{Machine, SimAnchor, SimBridge, SimJail};
 
 /// How a command behaves in the sim.
@@ -247,8 +248,12 @@ impl Host for Sim {
         Ok(())
     }
 
-    fn observe(&self) -> Result<Inventory, Failure> {
-        Ok(self.lock().machine.inventory())
+    fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {
+        let mut seen = self.lock().machine.inventory();
+        // As on FreeBSD, where the machine's other jails and addresses are nobody's business.
+        seen.jails.retain(|name, _| Id::of_jail(name).is_some() || also.contains(name));
+        seen.aliases.retain(|(interface, _)| seen.interfaces.contains_key(interface));
+        Ok(seen)
     }
 
     fn boot_id(&self) -> String {

@@ -10,7 +10,7 @@ use crate::ids::Id;
 use crate::lifecycle::plan::Assignment;
 use crate::store::{Record, Stage};
 
-type Answer = Result<Value, Refusal>;
+pub(super) type Answer = Result<Value, Refusal>;
 
 impl Engine {
     pub(super) fn command(&mut self, command: Command) -> Answer {
@@ -19,13 +19,14 @@ impl Engine {
             Command::Drop(fabric) => self.drop_fabric(&fabric),
             Command::Cancel(fabric) => self.cancel(&fabric),
             Command::Scale { fabric, service, replicas } => self.scale(fabric, service, replicas),
+            Command::Import { spec, found } => self.import(&spec, &found),
             Command::Stop(id) => self.stop_instance(id),
             Command::Run { fabric, service, spec } => self.run(&fabric, &service, &spec),
             Command::Repair(id) => self.repair(id),
         }
     }
 
-    fn declare(&mut self, spec: FabricSpec) -> Answer {
+    pub(super) fn declare(&mut self, spec: FabricSpec) -> Answer {
         self.check_declaration(&spec)?;
         let name = spec.name.clone();
         let revision = self.now.max(self.last_revision(&name) + 1);

@@ -61,7 +61,8 @@ impl Engine {
             _ => None,
         }));
         self.drift.look = Some((self.last_ticket, moving));
-        self.out.effects.push(Effect::Observe(self.last_ticket));
+        let also = self.state.classic_jails();
+        self.out.effects.push(Effect::Observe(self.last_ticket, also));
     }
 
     /// Something of a unit changed: what a round under way saw of it means nothing.

@@ -6,6 +6,7 @@
 //! - `units` moves one unit along its plan.
 //! - `services` keeps as many instances of each service as are wanted.
 //! - `commands` does what somebody asked for.
+//! - `import` takes over jails that somebody else started.
 //! - `health` asks instances whether they are well.
 //! - `learn` finds out the addresses that a LAN gave.
 //! - `drift` compares what the machine has with what it should have.
@@ -13,6 +14,7 @@
 mod commands;
 mod drift;
 mod health;
+mod import;
 mod learn;
 mod recovery;
 mod services;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use warren_dhcp::server::LeaseChange;
 
+use super::import::Standing;
 use super::journal::Way;
 use crate::config::spec::{FabricSpec, InstanceSpec, LinkSpec, ServicePort};
 use crate::firewall::Policy;
@@ -104,6 +107,13 @@ pub enum Command {
     },
     /// Stop one instance; its service is wanted with one replica fewer.
     Stop(Id),
+    /// Take over jails that run already, of which all that a start makes was found.
+    Import {
+        /// The file's jails as a fabric.
+        spec: Box<FabricSpec>,
+        /// The services whose jails are taken over, with what was found of each.
+        found: BTreeMap<String, Standing>,
+    },
     /// Run one instance that is not a replica.
     Run {
         /// The fabric whose networks and names it uses.
@@ -134,8 +144,8 @@ pub enum Effect {
         /// Whether the end is waited for, if it runs.
         wait: bool,
     },
-    /// List what exists. Comes back as [`Event::Observed`].
-    Observe(Ticket),
+    /// List what exists, with the jails of these names. Comes back as [`Event::Observed`].
+    Observe(Ticket, Vec<String>),
     /// Let the keeper forget a job.
     ForgetJob(String),
     /// Let a hook that waits exec.

@@ -1,8 +1,10 @@
 //! What only FreeBSD can show: real jails, netgraph and pf, seen by the base system's own programs.
 
 mod agreement;
+mod classic;
 mod dhcp;
 mod facts;
+mod import;
 mod jails;
 mod many;
 mod states;

@@ -6,7 +6,7 @@ use super::{Done, EBUSY, EPERM, Machine, error};
 use crate::host::Mount;
 
 /// The mount point of a mount.
-fn point(mount: &Mount) -> PathBuf {
+pub(super) fn point(mount: &Mount) -> PathBuf {
     mount.root.join(mount.target.strip_prefix("/").unwrap_or(&mount.target))
 }
 

@@ -1,29 +1,30 @@
 //! Jails, their processes, and the jobs the keeper knows.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::{EEXIST, ENOENT, Machine, SimJail, SimJob, error};
-use crate::host::{Failure, Job, JobState, Process, Status};
+use crate::host::{Failure, Jail, Job, JobState, Process, Status};
 
 impl Machine {
     pub(super) fn jail(&self, name: &str) -> Result<&SimJail, Failure> {
         self.jails.get(name).ok_or_else(|| error(ENOENT, format!("jail {name} is not there")))
     }
 
-    pub(super) fn create_jail(&mut self, name: &str, path: &Path, vnet: bool) -> Result<i32, Failure> {
-        if self.jails.contains_key(name) {
-            return Err(error(EEXIST, format!("jail {name} is there already")));
+    pub(super) fn create_jail(&mut self, jail: &Jail) -> Result<i32, Failure> {
+        if self.jails.contains_key(&jail.name) {
+            return Err(error(EEXIST, format!("jail {} is there already", jail.name)));
         }
         self.last_jid += 1;
-        let jail = SimJail {
+        let made = SimJail {
             jid: self.last_jid,
-            path: path.to_owned(),
-            vnet,
+            path: jail.path.clone(),
+            vnet: jail.vnet,
+            addresses: jail.addresses.clone(),
+            params: jail.params.clone(),
             processes: BTreeSet::new(),
             immortal: false,
         };
-        self.jails.insert(name.to_owned(), jail);
+        self.jails.insert(jail.name.clone(), made);
         Ok(self.last_jid)
     }
 

@@ -1,10 +1,12 @@
 //! What a simulated machine holds, and the kernel's rules for changing it.
 //!
 //! - `disk`: clones, mounts, files. `jails`: jails and their processes. `wires`: nodes and interfaces. `filter`: anchors.
+//! - `stands`: whether what an operation makes is there.
 
 mod disk;
 mod filter;
 mod jails;
+mod stands;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::config::spec::ParamValue;
 use crate::firewall::Policy;
 use crate::host::{Failure, Inventory, Mac, Mount, Op, Process, Reply, SeenJail, Status, graph};
 
@@ -60,7 +63,7 @@ pub struct Machine {
 }
 
 /// A jail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SimJail {
     /// Its number.
     pub jid: i32,
@@ -68,6 +71,10 @@ pub struct SimJail {
     pub path: PathBuf,
     /// Whether it has a stack of its own.
     pub vnet: bool,
+    /// Its addresses in the host's stack.
+    pub addresses: Vec<IpAddr>,
+    /// Its parameters as they were set.
+    pub params: BTreeMap<String, ParamValue>,
     /// Its processes.
     pub processes: BTreeSet<i32>,
     /// Processes that no signal ends: tests set it.
@@ -138,7 +145,8 @@ impl Machine {
     pub(super) fn perform(&mut self, op: &Op) -> Result<Outcome, Failure> {
         let mut ended = Vec::new();
         let reply = match op {
-            Op::JailCreate(jail) => Reply::Jail { jid: self.create_jail(&jail.name, &jail.path, jail.vnet)? },
+            Op::JailCreate(jail) => Reply::Jail { jid: self.create_jail(jail)? },
+            Op::Stands { made } => self.stands(made)?,
             Op::JailAbsent { jail } if self.jails.contains_key(jail) => {
                 return Err(crate::host::not_ours(jail));
             }
