@@ -6,6 +6,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod conntrack;
+pub mod fuzz;
 pub mod loaded;
 #[cfg(target_os = "linux")]
 pub mod nft;
