@@ -108,7 +108,11 @@ fn what_is_set_otherwise_by_hand_is_set_right() {
     let me = lab.path().join("editor");
     std::fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
     let port = free_port();
-    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &format!("publish = [\"{port}:80\"]"))));
+    // With every kind of mount the lab has a way of its own for.
+    let mounts =
+        "[services.web.jail]\n\"mount.devfs\" = true\n\"mount.fdescfs\" = true\n\"mount.procfs\" = true";
+    let web = beacon("web", &format!("publish = [\"{port}:80\"]\n{mounts}"));
+    let file = lab.file("w.toml", &format!("{HEAD}{web}"));
     lab.ok(&["up", file.to_str().unwrap()]);
     wait("an answer", || answers(port));
     let (web, inventory) = (lab.first("web"), lab.json(&["info", "--inventory"])["inventory"].clone());

@@ -168,7 +168,7 @@ fn settings(stack: &Stack, name: &str, addresses: Vec<IpAddr>) -> io::Result<See
 
 /// Our interfaces at home, and the addresses added to them for shared-IP jails: those with a prefix of their own length.
 pub fn of_host() -> Result<(Settings, Aliases), Failure> {
-    let list = || {
+    let list = || -> io::Result<Settings> {
         let host = Stack::host()?;
         let all = host.interfaces()?.into_iter().filter(|(name, _)| is_ours(name));
         all.map(|(name, addresses)| Ok((name.clone(), settings(&host, &name, addresses)?))).collect()
