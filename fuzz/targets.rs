@@ -18,6 +18,7 @@ pub const TARGETS: &[Target] = &[
     ("store_records", warren::store::fuzz::records),
     ("store_file", store_file),
     ("keeper_frame", warren::keeper::wire::fuzz_decoder),
+    ("firewall", warren::firewall::fuzz::fuzz),
     ("netgraph_message", warren_netgraph::codec::fuzz),
     ("netgraph_graph", warren_netgraph::userland::fuzz::fuzz),
     ("link_guard", warren_netgraph::guard::fuzz),

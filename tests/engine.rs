@@ -124,7 +124,7 @@ fn a_failed_start_runs_the_partners_of_the_hooks_that_began() {
 fn a_start_that_fails_with_processes_running_kills_them_before_anything_is_taken_away() {
     let mut world = World::new();
     world.sim.script(|job| match () {
-        () if job.id.contains("hook.start.") => Behaviour::LeavesProcess,
+        () if job.id.contains("hook.start.") => Behaviour::Leaves(Status::Exited(0)),
         () if job.id.contains("hook.poststart.") => Behaviour::Ends(Status::Exited(1)),
         () if job.id.ends_with(".main") => Behaviour::Runs,
         () => Behaviour::Ends(Status::Exited(0)),

@@ -14,25 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::json;
+use support::dice::Dice;
 use support::{World, declare, shop};
 use targets::TARGETS;
-
-/// A sequence of numbers from a seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, sides: usize) -> usize {
-        (self.next() % sides.max(1) as u64) as usize
-    }
-}
 
 /// Bytes that parsers care about.
 const INTERESTING: &[&[u8]] = &[
@@ -124,6 +108,12 @@ fn seeds_of(target: &str) -> Vec<Vec<u8>> {
         "store_records" => vec![records_of_a_life()],
         "store_file" => vec![a_store()],
         "keeper_frame" => vec![keeper_frames()],
+        "firewall" => vec![
+            b"warren/k3f9q2ab\nfront\ngk3f9q2ab\nweb\nsvc_web\nem0\nvtnet0".to_vec(),
+            b"all tcp 10.9.0.17:80 (192.0.2.1:8080) <- 192.0.2.7:51234       ESTABLISHED:ESTABLISHED\n   \
+              [3146 + 65536] wscale 6  [1234 + 65700](+17) wscale 6\n   id: 0100000000000001 creatorid: abcdef01\n"
+                .to_vec(),
+        ],
         "netgraph_message" => netgraph_messages(),
         "netgraph_graph" => vec![a_graph()],
         "link_guard" => frames().into_iter().chain(ethernet()).collect(),
@@ -170,9 +160,10 @@ fn a_store() -> Vec<u8> {
 }
 
 fn keeper_frames() -> Vec<u8> {
-    let bodies = [&br#"{"seq":1,"request":"hello","protocol":1}"#[..], br#"{"seq":2,"request":"jobs"}"#, b""];
     let frame = |body: &[u8]| [&(body.len() as u32).to_le_bytes()[..], &0u32.to_le_bytes(), body].concat();
-    bodies.iter().flat_map(|body| frame(body)).collect()
+    // What both sides said in the test of the protocol's versions.
+    let said = std::fs::read_to_string(repository().join("tests/keeper/v2.jsonl")).unwrap();
+    said.lines().flat_map(|line| frame(line[2..].as_bytes())).collect()
 }
 
 fn netgraph_messages() -> Vec<Vec<u8>> {
@@ -329,7 +320,7 @@ fn no_input_breaks_a_promise() {
         // The store's targets write files and fold whole lives: a tenth of the others' runs takes as long.
         let runs = if target.starts_with("store") { runs / 10 } else { runs };
         for seed in only.map_or(0..runs, |seed| seed..seed + 1) {
-            let mut dice = Dice(seed);
+            let mut dice = Dice::from(seed);
             let input = &inputs[dice.below(inputs.len())];
             let bytes = changed(input, &inputs, &mut dice);
             let ran = catch_unwind(AssertUnwindSafe(|| run(&bytes)));

@@ -363,8 +363,21 @@ fn logs_hold_what_was_printed_and_are_bounded() {
     talks.id = "link".into();
     talks.consolelog = Some(it.path("link").into());
     assert!(it.client.run(&talks, host(), &NoWitness).is_err());
+}
+
+#[test]
+fn a_log_is_a_file_in_its_place_and_no_link() {
+    let it = Keeper::new();
+    let mut talks = job("escapes", "echo one");
     talks.log = "../escape".into();
     assert!(it.client.run(&talks, host(), &NoWitness).is_err());
+    assert!(!Path::new(&it.path("escape.log")).exists());
+    // What cannot be written is lost, and the job runs.
+    std::fs::write(it.path("precious"), "kept").unwrap();
+    std::os::unix::fs::symlink(it.path("precious"), it.path("log/linked.log")).unwrap();
+    (talks.id, talks.log) = ("linked".into(), "linked".into());
+    assert!(it.client.run(&talks, host(), &NoWitness).unwrap().success());
+    assert_eq!(it.read("precious"), "kept");
 }
 
 #[test]

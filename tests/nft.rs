@@ -218,7 +218,7 @@ impl World {
     }
 
     fn members(&self) -> BTreeSet<IpAddr> {
-        self.host.run(|| nft::inventory().unwrap()[ANCHOR]["svc_web"].clone())
+        self.host.run(|| nft::inventory().unwrap().0[ANCHOR]["svc_web"].clone())
     }
 }
 
@@ -415,7 +415,7 @@ fn a_reload_keeps_members_and_a_removal_leaves_nothing() {
     assert_eq!(two.len(), 2);
     changed.services.remove(0);
     world.apply(&changed);
-    let seen = world.host.run(|| nft::inventory().unwrap());
+    let seen = world.host.run(|| nft::inventory().unwrap().0);
     assert_eq!(seen[ANCHOR].keys().collect::<Vec<_>>(), ["svc_api"]);
     let unknown = world.host.run(|| nft::table_add(ANCHOR, &tables(), &ips(&[WEB1]))).unwrap_err();
     assert!(unknown.message.contains("no table svc_web"), "{unknown}");
@@ -423,7 +423,7 @@ fn a_reload_keeps_members_and_a_removal_leaves_nothing() {
     for _ in 0..2 {
         world.host.run(|| nft::remove(ANCHOR).unwrap());
     }
-    assert!(world.host.run(|| nft::inventory().unwrap()).is_empty());
+    assert!(world.host.run(|| nft::inventory().unwrap().0).is_empty());
     // The program as a second witness, where there is one.
     match world.host.run(|| Command::new("nft").args(["list", "ruleset"]).output()) {
         Ok(output) if output.status.success() => assert_eq!(String::from_utf8_lossy(&output.stdout), ""),
@@ -444,7 +444,7 @@ fn what_is_not_ours_is_left_alone() {
     let before = list().unwrap().stdout;
     world.apply(&front());
     world.add(&[WEB1]);
-    assert_eq!(world.host.run(|| nft::inventory().unwrap()).len(), 1);
+    assert_eq!(world.host.run(|| nft::inventory().unwrap().0).len(), 1);
     world.host.run(|| nft::remove(ANCHOR).unwrap());
     assert_eq!(list().unwrap().stdout, before);
 }
@@ -496,7 +496,7 @@ fn inside_a_user_namespace() {
     assert!(std::env::var_os("WARREN_IN_USER_NAMESPACE").is_some(), "not to be run by itself");
     nft::apply(&front(), &["lo".into()]).unwrap();
     nft::table_add(ANCHOR, &tables(), &ips(&[WEB1])).unwrap();
-    assert_eq!(nft::inventory().unwrap()[ANCHOR]["svc_web"].len(), 1);
+    assert_eq!(nft::inventory().unwrap().0[ANCHOR]["svc_web"].len(), 1);
     assert_eq!(conntrack::kill(&ips(&[WEB1])).unwrap(), 0);
     nft::remove(ANCHOR).unwrap();
 }

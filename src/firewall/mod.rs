@@ -6,6 +6,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod conntrack;
+pub mod fuzz;
+pub mod loaded;
 #[cfg(target_os = "linux")]
 pub mod nft;
 pub mod outside;

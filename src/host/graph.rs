@@ -5,6 +5,7 @@
 //! A.5), and the nursery's hook bears the name it is to get: whatever a crash leaves is found by that hook or by its name.
 //! Undoing goes by names only and takes any half-made state.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -296,14 +297,22 @@ impl<T: Transport> Graph<T> {
         })
     }
 
-    /// The named nodes that are ours, with their types. The nursery belongs to nobody and is not among them.
-    pub fn nodes(&self) -> Result<std::collections::BTreeMap<String, String>, Failure> {
-        let all = self.with("list the netgraph nodes", Handle::names)?;
-        Ok(all
-            .iter()
-            .map(|node| (node.name.to_string(), node.node_type.to_string()))
-            .filter(|(name, _)| Id::of_object(name).is_some())
-            .collect())
+    /// The named nodes that are ours, with their types, and those of them that lead nowhere. The nursery belongs to nobody and is not
+    /// among them.
+    pub fn nodes(&self) -> Result<(BTreeMap<String, String>, BTreeSet<String>), Failure> {
+        let (mut nodes, mut loose) = (BTreeMap::new(), BTreeSet::new());
+        for node in self.with("list the netgraph nodes", Handle::names)? {
+            let (name, kind) = (node.name.to_string(), node.node_type.to_string());
+            if Id::of_object(&name).is_none() {
+                continue;
+            }
+            // A filter has its interface on one side and the bridge on the other.
+            if node.hooks < u32::from(kind == "eiface") + 2 * u32::from(kind == "bpf") {
+                loose.insert(name.clone());
+            }
+            nodes.insert(name, kind);
+        }
+        Ok((nodes, loose))
     }
 }
 
@@ -486,8 +495,9 @@ mod tests {
         assert_eq!(*noted.0.borrow(), [format!("ngeth0 -> {node}"), format!("{node}: 1500")]);
         graph.link_connect(&node, &bridge, 12, true).unwrap();
         let filter = format!("f{id}");
-        let seen = graph.nodes().unwrap();
+        let (seen, loose) = graph.nodes().unwrap();
         assert_eq!(seen.keys().collect::<Vec<_>>(), [&bridge, &filter, &node]);
+        assert!(loose.is_empty(), "{loose:?}");
         let guard =
             Guard { mac: MAC, addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()] };
         graph.link_open(&node, &bridge, 12, Some(&guard), MAC).unwrap();
@@ -496,12 +506,15 @@ mod tests {
             panic!("no bridge")
         };
         assert_eq!(hosts.len(), 1);
+        // Somebody cuts it off the bridge.
+        Handle::new(kernel.transport()).node(NodeRef::Name(&bridge)).rmhook("link12").unwrap();
+        assert_eq!(graph.nodes().unwrap().1.iter().collect::<Vec<_>>(), [&filter]);
         for _ in 0..2 {
             graph.link_disconnect(&node, &bridge, 12).unwrap();
             graph.eiface_destroy(&node).unwrap();
             graph.bridge_destroy(&bridge).unwrap();
         }
-        assert!(graph.nodes().unwrap().is_empty());
+        assert!(graph.nodes().unwrap().0.is_empty());
         // Beside the sockets of the pool only the nursery is left: no nameless node either.
         let left: Vec<_> =
             kernel.snapshot().nodes.into_iter().filter(|node| node.detail != Detail::Socket).collect();
@@ -542,8 +555,8 @@ mod tests {
         assert_eq!(graph.bridge_create(&bridge).unwrap_err().errno, Some(17));
         // Made half-way: the undoing finds it.
         assert!(graph.eiface_create(&node, MAC, 0, &Noted::default()).is_err());
-        assert!(graph.nodes().unwrap().contains_key(&node));
+        assert!(graph.nodes().unwrap().0.contains_key(&node));
         graph.eiface_destroy(&node).unwrap();
-        assert!(!graph.nodes().unwrap().contains_key(&node));
+        assert!(!graph.nodes().unwrap().0.contains_key(&node));
     }
 }

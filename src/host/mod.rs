@@ -230,12 +230,18 @@ pub struct Inventory {
     pub mounts: BTreeMap<PathBuf, String>,
     /// Netgraph nodes of ours by name, with their type.
     pub nodes: BTreeMap<String, String>,
+    /// Those of them that lead nowhere: an interface without a hook, a filter with one.
+    pub loose: BTreeSet<String>,
     /// Interfaces of ours by name, with the jail they are in.
     pub interfaces: BTreeMap<String, Option<String>>,
+    /// How those are set, there.
+    pub settings: BTreeMap<String, SeenInterface>,
     /// Addresses that were added to interfaces of the host.
     pub aliases: BTreeSet<(String, IpNet)>,
     /// Loaded anchors, and the members of their tables.
     pub anchors: BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>>,
+    /// Anchors whose rules are not those that this daemon loaded.
+    pub edited: BTreeSet<String>,
     /// Jobs the keeper knows that still run.
     pub jobs: BTreeSet<String>,
     /// Sockets left with the keeper.
@@ -248,6 +254,19 @@ impl Inventory {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// How an interface is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenInterface {
+    /// Whether it is up.
+    pub up: bool,
+    /// Its hardware address, where the host tells.
+    pub mac: Option<Mac>,
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The default routes of the stack it is in, where the host tells.
+    pub gateways: Option<BTreeSet<IpAddr>>,
 }
 
 /// A jail that was seen.

@@ -8,6 +8,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Ask, Say};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// The longest body, in bytes. An argument list and environment cannot be longer than this on either system.
@@ -160,13 +164,26 @@ pub fn send(socket: impl AsFd, body: &[u8], fds: Vec<OwnedFd>) -> io::Result<()>
     }
 }
 
-/// What a stranger's bytes do to the decoder; for fuzzing.
+/// What a stranger's bytes do to the decoder, and what comes out of it to the two who read it: the keeper and its client. For
+/// fuzzing.
+///
+/// # Panics
+/// When a message that was understood is another one after it was said again.
 pub fn fuzz_decoder(data: &[u8]) {
     let mut decoder = Decoder::default();
     for piece in data.chunks(7) {
         decoder.push(piece, None);
-        while let Ok(Some(_)) = decoder.next_frame() {}
+        while let Ok(Some(frame)) = decoder.next_frame() {
+            said_again::<Ask>(&frame.body);
+            said_again::<Say>(&frame.body);
+        }
     }
+}
+
+fn said_again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(body: &[u8]) {
+    let Ok(message) = serde_json::from_slice::<T>(body) else { return };
+    let text = serde_json::to_vec(&message).unwrap_or_default();
+    assert_eq!(serde_json::from_slice::<T>(&text).ok().as_ref(), Some(&message));
 }
 
 #[cfg(test)]

@@ -1,24 +1,36 @@
 //! What a plan made and the machine no longer has: a pure comparison of steps that stand with what was seen.
 //!
-//! Only what [`Inventory`] lists can be missed: a program that was changed inside a filter, or a route, cannot. What is missed
-//! is either put back by doing a few steps again ([`Missing::again`]), or it is more than that, and the unit is lost: it goes
-//! down the one way there is, and what is wanted starts anew.
+//! Only what [`Inventory`] lists can be missed: a program that was changed inside a filter cannot. What is missed is either put
+//! back by doing a few steps again, or it is more than that, and the unit is lost: it goes down the one way there is, and what is
+//! wanted starts anew ([`Cure`]).
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::journal::Journal;
 use super::step::{Act, Plan};
-use crate::host::{Inventory, Op, Reply, graph};
+use crate::host::{Inventory, Op, Reply, SeenInterface, graph};
 
-/// Something that should be there and is not.
+/// What is done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cure {
+    /// These steps are done again, in this order.
+    Again(Vec<String>),
+    /// Nothing but a word: it is not for Warren to change while the unit runs.
+    Word,
+    /// The unit cannot go on without it.
+    None,
+}
+
+/// Something that should be there, or otherwise, and is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// The step that made it.
     pub key: String,
     /// What it is, for people.
     pub object: String,
-    /// The steps that put it back, in their order; none: the unit cannot go on without it.
-    pub again: Vec<String>,
+    /// What is done about it.
+    pub cure: Cure,
 }
 
 /// What a unit misses. `joined` says whether its steps of joining stand as well.
@@ -29,18 +41,77 @@ pub fn missing(plan: &Plan, journal: &Journal, joined: bool, seen: &Inventory) -
     stand
         .filter_map(|step| match &step.act {
             Act::Host(op) => {
+                let missing = |object, cure| Some(Missing { key: step.key.clone(), object, cure });
+                if let Some(object) = changed(op, seen) {
+                    return missing(object, Cure::Word);
+                }
                 let object = match (op, journal.reply(&step.key)) {
                     // Those that were there before are not ours to put back.
                     (Op::AliasAdd { interface, .. }, Some(Reply::Aliases { added })) => {
                         absent(&Op::AliasAdd { interface: interface.clone(), addresses: added.clone() }, seen)
                     }
+                    (Op::IfConfigure { interface, jail, addresses, routes, .. }, _) => {
+                        let home = at_home(plan, interface, jail.as_deref());
+                        let there = seen.interfaces.get(home).is_some_and(|at| at == jail);
+                        // One that is elsewhere, or nowhere, is missed by its own step.
+                        let set = seen.settings.get(home).filter(|_| there);
+                        set.and_then(|set| unset(home, set, addresses.iter().map(ipnet::IpNet::addr), routes))
+                    }
                     (op, _) => absent(op, seen),
                 }?;
-                Some(Missing { key: step.key.clone(), object, again: again(plan, &step.key, op) })
+                missing(object, cure(plan, &step.key, op))
             }
             Act::Book(_) => None,
         })
         .collect()
+}
+
+/// What of an interface is not as it was set.
+fn unset(
+    name: &str,
+    set: &SeenInterface,
+    mut addresses: impl Iterator<Item = IpAddr>,
+    routes: &[IpAddr],
+) -> Option<String> {
+    if !set.up {
+        return Some(format!("the interface {name}, which is down,"));
+    }
+    if let Some(gone) = addresses.find(|address| !set.addresses.contains(address)) {
+        return Some(format!("the address {gone} of {name}"));
+    }
+    let gateways = set.gateways.as_ref()?;
+    let gone = routes.iter().find(|gateway| !gateways.contains(gateway))?;
+    Some(format!("the default route of {name} by {gone}"))
+}
+
+/// The name at home of an interface that is called otherwise in a jail.
+fn at_home<'a>(plan: &'a Plan, inside: &'a str, jail: Option<&str>) -> &'a str {
+    let moved = plan.up.iter().find_map(|step| match &step.act {
+        Act::Host(Op::IfMoveIn { interface, jail: into, inside: name }) => {
+            (Some(into.as_str()) == jail && name == inside).then_some(interface.as_str())
+        }
+        _ => None,
+    });
+    moved.unwrap_or(inside)
+}
+
+/// What is there of an operation's object, but another than was made, if that is not for Warren to change.
+fn changed(op: &Op, seen: &Inventory) -> Option<String> {
+    match op {
+        // The filter at its link takes nothing from another MAC, so it harms nobody but its own jail, whose root may do this.
+        Op::EifaceCreate { node, mac, .. } => {
+            let other = seen.settings.get(node)?.mac.filter(|seen| seen != mac)?;
+            let hex = |mac: &crate::host::Mac| mac.map(|byte| format!("{byte:02x}")).join(":");
+            Some(format!("the MAC of {node}, which is {} and was made {},", hex(&other), hex(mac)))
+        }
+        // Somebody put another one in its place or over it, and that is not ours to take away.
+        Op::Mount(mount) => {
+            let point = mount.root.join(mount.target.strip_prefix("/").unwrap_or(&mount.target));
+            let kind = seen.mounts.get(&point).filter(|kind| **kind != mount.fstype)?;
+            Some(format!("the mount {}, which is of type {kind} and not {},", point.display(), mount.fstype))
+        }
+        _ => None,
+    }
 }
 
 /// The object of an operation, if it is not there.
@@ -66,7 +137,11 @@ fn absent(op: &Op, seen: &Inventory) -> Option<String> {
         ),
         Op::LinkConnect { node, guarded: true, .. } => {
             let filter = graph::filter_of(node);
-            unless(seen.nodes.contains_key(&filter), format!("the filter {filter}"))
+            let whole = seen.nodes.contains_key(&filter) && !seen.loose.contains(&filter);
+            unless(whole, format!("the filter {filter} at its link"))
+        }
+        Op::LinkConnect { node, bridge, .. } => {
+            unless(!seen.loose.contains(node), format!("the link of {node} to {bridge}"))
         }
         // One that is nowhere is missed already as an eiface.
         Op::IfMoveIn { interface, jail, .. } => unless(
@@ -80,7 +155,8 @@ fn absent(op: &Op, seen: &Inventory) -> Option<String> {
             Some(format!("the alias {gone} on {interface}"))
         }
         Op::AnchorLoad(policy) => {
-            unless(seen.anchors.contains_key(&policy.anchor), format!("the anchor {}", policy.anchor))
+            let whole = seen.anchors.contains_key(&policy.anchor) && !seen.edited.contains(&policy.anchor);
+            unless(whole, format!("the anchor {}", policy.anchor))
         }
         Op::TableAdd { anchor, tables, addresses } => {
             let holds = |table: &String| {
@@ -95,23 +171,30 @@ fn absent(op: &Op, seen: &Inventory) -> Option<String> {
     }
 }
 
-/// The steps that put back what a step made. None where others stand on it: a jail, its root, its interface, a bridge.
-fn again(plan: &Plan, key: &str, op: &Op) -> Vec<String> {
+/// What is done about what a step made. Nothing where others stand on it: a jail, its root, its interface, a bridge.
+fn cure(plan: &Plan, key: &str, op: &Op) -> Cure {
     let number = key.split_once('.').map(|(_, number)| number);
     let wanted: Vec<String> = match (op, number) {
         (
-            Op::Mount(_) | Op::AliasAdd { .. } | Op::AnchorLoad(_) | Op::TableAdd { .. } | Op::Listen { .. },
+            Op::Mount(_)
+            | Op::AliasAdd { .. }
+            | Op::AnchorLoad(_)
+            | Op::TableAdd { .. }
+            | Op::Listen { .. }
+            | Op::IfConfigure { .. },
             _,
         ) => vec![key.to_owned()],
         (Op::IfMoveIn { .. }, Some(n)) => vec![key.to_owned(), format!("configure.{n}")],
         (Op::LinkConnect { .. }, Some(n)) => vec![key.to_owned(), format!("open.{n}")],
+        (Op::LinkConnect { .. }, None) => ["link", "open"].map(str::to_owned).to_vec(),
         // The gateway of a network, which nothing stands on but addresses.
         (Op::EifaceCreate { .. }, None) => {
             ["eiface", "link", "configure", "open"].map(str::to_owned).to_vec()
         }
-        _ => Vec::new(),
+        _ => return Cure::None,
     };
-    wanted.into_iter().filter(|key| plan.up.iter().chain(&plan.join).any(|step| step.key == *key)).collect()
+    let there = |key: &String| plan.up.iter().chain(&plan.join).any(|step| step.key == *key);
+    Cure::Again(wanted.into_iter().filter(there).collect())
 }
 
 /// The operations of a step that is done again. What makes a node is taken back first: half of it may be there.

@@ -75,3 +75,99 @@ fn a_renamed_gateway_and_an_unmounted_volume_come_back_and_a_stranger_stays() {
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }
+
+/// The variable that turns a run of this program, on the lab's host, into somebody who edits rules.
+#[cfg(target_os = "linux")]
+const EDIT: &str = "WARREN_TEST_EDIT";
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "the other test runs it on the lab's host"]
+fn editor() {
+    use nlink::netlink::nftables::Family;
+    use nlink::netlink::{Connection, Nftables};
+    let Ok(anchor) = std::env::var(EDIT) else { return };
+    let table = anchor.replace('/', "_");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connection = Connection::<Nftables>::new().unwrap();
+        let rules = connection.list_rules(&table, Family::Inet).await.unwrap();
+        let rule = rules.first().expect("an anchor has rules");
+        connection.del_rule(&table, &rule.chain, Family::Inet, rule.handle).await.unwrap();
+    });
+}
+
+/// What is there still, but not as it was set: rules, addresses, routes, interfaces that are down.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_set_otherwise_by_hand_is_set_right() {
+    if !possible(&["ip"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let me = lab.path().join("editor");
+    std::fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
+    let port = free_port();
+    // With every kind of mount the lab has a way of its own for.
+    let mounts =
+        "[services.web.jail]\n\"mount.devfs\" = true\n\"mount.fdescfs\" = true\n\"mount.procfs\" = true";
+    let web = beacon("web", &format!("publish = [\"{port}:80\"]\n{mounts}"));
+    let file = lab.file("w.toml", &format!("{HEAD}{web}"));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    wait("an answer", || answers(port));
+    let (web, inventory) = (lab.first("web"), lab.json(&["info", "--inventory"])["inventory"].clone());
+    let key = |of: &str, first: char| {
+        let all = inventory[of].as_object().unwrap();
+        all.keys().find(|name| name.starts_with(first)).unwrap().clone()
+    };
+    let (gateway, interface, anchor) = (key("interfaces", 'g'), key("interfaces", 'w'), key("anchors", 'w'));
+    let host = |argv: &[&str]| {
+        let output = lab.host(argv);
+        assert!(output.status.success(), "{argv:?}: {}", text(&output));
+    };
+    let inside = |argv: &[&str]| drop(lab.ok(&[&["exec", &web, "--"], argv].concat()));
+    let edit = |kind: &str| {
+        let words = ["env", &format!("{EDIT}={anchor}"), me.to_str().unwrap(), kind, "--exact", "--ignored"];
+        host(&words);
+    };
+    let address = lab.address(&web);
+    let cases: [(&str, &dyn Fn()); 6] = [
+        (&anchor, &|| edit("drift::editor")),
+        (&format!("the address 10.99.0.1 of {gateway}"), &|| {
+            host(&["ip", "address", "del", "10.99.0.1/24", "dev", &gateway]);
+        }),
+        (&format!("the interface {gateway}, which is down,"), &|| {
+            host(&["ip", "link", "set", &gateway, "down"])
+        }),
+        (&format!("the address {address} of {interface}"), &|| {
+            inside(&["ip", "address", "del", &format!("{address}/24"), "dev", "net0"]);
+        }),
+        (&format!("the default route of {interface} by 10.99.0.1"), &|| {
+            inside(&["ip", "route", "del", "default"]);
+        }),
+        (&format!("the interface {interface}, which is down,"), &|| {
+            inside(&["ip", "link", "set", "net0", "down"]);
+        }),
+    ];
+    for (what, change) in cases {
+        change();
+        // A new daemon looks when it starts. It loads all rules anew, whatever it finds: that an anchor was edited is seen by the one
+        // that loaded it, which looks every 30 seconds.
+        if what != anchor {
+            lab.kill_daemon();
+            lab.start_daemon();
+        }
+        let end = Instant::now() + Duration::from_secs(60);
+        while !told(&lab, "mended", what) {
+            assert!(Instant::now() < end, "{what} was not put right{}", lab.daemon_log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        wait("an answer", || answers(port));
+        assert_eq!(lab.first("web"), web, "{what}: the instance went on");
+    }
+    // Nothing that is as it should be is put right.
+    let mended = lab.ok(&["events", "--since", "0", "--json"]).matches("\"mended\"").count();
+    assert_eq!(mended, cases.len());
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::lab::{Dice, HEAD, Lab, beacon, free_port, possible, times, wait};
+use crate::dice::Dice;
+use crate::lab::{HEAD, Lab, beacon, free_port, possible, times, wait};
 use crate::questions::Names;
 use crate::traffic::Traffic;
 
@@ -44,7 +45,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
         return;
     }
     let kills = times("WARREN_KILLS", 12);
-    let mut dice = Dice::new();
+    let mut dice = Dice::thrown();
     let (port, dns) = (free_port(), free_port());
     let lab = Lab::new().variable("WARREN_DNS", format!("127.0.0.1:{dns}"));
     let front = beacon("front", &format!("replicas = 2\npublish = [\"{port}:80\"]"));
@@ -65,7 +66,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
             asked.fetch_add(1, relaxed);
             let _ = lab.warren(words);
         };
-        let rolled = dice.below(u64::MAX);
+        let rolled = dice.next();
         let (stop, file) = (&stop, &file);
         let lab = &lab;
         scope.spawn(move || {
@@ -85,9 +86,9 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
         // Also when the test fails: the other thread ends by it.
         let _stopping = Stopping(stop);
         for n in 0..kills {
-            std::thread::sleep(Duration::from_millis(dice.below(700)));
+            std::thread::sleep(Duration::from_millis(dice.below(700) as u64));
             lab.kill_daemon();
-            std::thread::sleep(Duration::from_millis(dice.below(150)));
+            std::thread::sleep(Duration::from_millis(dice.below(150) as u64));
             lab.start_daemon();
             if n % 10 == 9 {
                 check_owners(lab);
@@ -99,14 +100,14 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
     lab.wait_ready("front", 2);
     check_owners(&lab);
     let (good, bad) = traffic.end();
-    let (queries, lost, latest) = names.end();
+    let names = names.end();
     eprintln!(
-        "{kills} kills under {} requests: {good} pages, {bad} failed; {queries} names, {lost} lost, the latest after {latest:?}; {} instances",
+        "{kills} kills under {} requests: {good} pages, {bad} failed; {names:?}; {} instances",
         asked.load(relaxed),
         noted(&lab, "prepare").len()
     );
     assert!(bad == 0, "{bad} of {} pages failed{}", good + bad, lab.daemon_log());
-    assert!(lost == 0, "{lost} of {queries} names were not answered{}", lab.daemon_log());
+    assert!(names.lost == 0, "names were not answered: {names:?}{}", lab.daemon_log());
     lab.ok(&["down", "t", "--timeout", "60s"]);
     wait("the one-off runs to be gone", || lab.instances().is_empty());
     // Every instance that began has ended.

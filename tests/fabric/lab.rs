@@ -298,32 +298,6 @@ pub fn beacon(name: &str, more: &str) -> String {
     )
 }
 
-/// A sequence of numbers from a seed (splitmix64). `WARREN_SEED` sets it; it is printed, so that a run can be had again.
-#[cfg(target_os = "linux")]
-pub struct Dice(u64);
-
-#[cfg(target_os = "linux")]
-impl Dice {
-    pub fn new() -> Self {
-        let given = std::env::var("WARREN_SEED").ok().and_then(|n| n.parse().ok());
-        let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
-        eprintln!("WARREN_SEED={seed}");
-        Self(seed)
-    }
-
-    pub fn from(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn below(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
-
 /// How often something is done: what the variable says, or few times enough for every run of the tests.
 #[cfg(target_os = "linux")]
 pub fn times(variable: &str, usual: usize) -> usize {

@@ -7,6 +7,9 @@
 #[cfg(target_os = "linux")]
 mod clients;
 mod crashes;
+#[cfg(target_os = "linux")]
+#[path = "../support/dice.rs"]
+mod dice;
 mod drift;
 mod failures;
 #[cfg(target_os = "freebsd")]

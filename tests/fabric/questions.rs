@@ -10,7 +10,19 @@ use std::time::{Duration, Instant};
 /// resolver does; without one even so it is lost. A wrong answer is lost at once: nobody asks again after one.
 pub struct Names {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<(usize, usize, Duration)>,
+    thread: std::thread::JoinHandle<Answers>,
+}
+
+/// What became of all questions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answers {
+    pub asked: usize,
+    /// How many were answered only when they were asked once more.
+    pub again: usize,
+    /// How many had no answer, or a wrong one.
+    pub lost: usize,
+    /// How late the latest was that needed to be asked once.
+    pub latest: Duration,
 }
 
 impl Names {
@@ -19,24 +31,24 @@ impl Names {
         let stop = Arc::<AtomicBool>::default();
         let (stopped, query) = (Arc::clone(&stop), question(name));
         let thread = std::thread::spawn(move || {
-            let (mut asked, mut lost, mut latest) = (0, 0, Duration::ZERO);
+            let mut answers = Answers::default();
             while !stopped.load(Ordering::Relaxed) {
-                asked += 1;
+                answers.asked += 1;
                 let began = Instant::now();
                 match ask(server, &query) {
-                    Some(true) => latest = latest.max(began.elapsed()),
-                    None if ask(server, &query) == Some(true) => {}
-                    _ => lost += 1,
+                    Some(true) => answers.latest = answers.latest.max(began.elapsed()),
+                    None if ask(server, &query) == Some(true) => answers.again += 1,
+                    _ => answers.lost += 1,
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            (asked, lost, latest)
+            answers
         });
         Self { stop, thread }
     }
 
-    /// How many questions, how many without an answer, and how late the latest was.
-    pub fn end(self) -> (usize, usize, Duration) {
+    /// Asks no more.
+    pub fn end(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }

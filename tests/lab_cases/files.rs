@@ -20,7 +20,7 @@ pub fn a_jail_on_a_clone_of_the_host_runs_a_process(lab: &Lab, _: &mut Talk) {
     assert_eq!(seen.jails[&instance.id.jail()].path, lab.root(instance.id.as_str()));
     assert_eq!(seen.clones.iter().next().unwrap(), instance.id.as_str());
     let kinds: Vec<_> = seen.mounts.values().map(String::as_str).collect();
-    assert_eq!(kinds, ["devfs", "procfs", "tmpfs"]);
+    assert_eq!(kinds, ["devfs", "fdescfs", "procfs", "tmpfs"]);
 
     assert_eq!(instance.output(lab, "hostname").trim(), format!("web-{}", instance.id));
     assert_eq!(instance.output(lab, "cat /proc/1/comm").trim(), "jail-init");

@@ -48,13 +48,7 @@ fn die(scenario: &'static Scenario, death: Death) {
             let mut stand = Stand::new();
             (scenario.prepare)(&mut stand.world);
             stand.world.events.clear();
-            let (commits, effects) = (stand.world.commits, stand.world.effects);
-            stand.world.death = Some(match death {
-                Death::InCommit(n) => Death::InCommit(commits + n),
-                Death::AfterCommit(n) => Death::AfterCommit(commits + n),
-                Death::Before(n) => Death::Before(effects + n),
-                Death::After(n) => Death::After(effects + n),
-            });
+            stand.world.death = Some(death.after(&stand.world));
             stand.act(scenario);
             stand.world.settle_within(scenario.patience);
             assert!(stand.world.dead, "it did not die");

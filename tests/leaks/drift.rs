@@ -96,6 +96,31 @@ pub const CASES: &[Case] = &[
         replaced: false,
     },
     Case {
+        what: "the rules of an anchor are edited",
+        change: |_, m| m.anchors.values_mut().for_each(|anchor| anchor.edited = true),
+        replaced: false,
+    },
+    Case {
+        what: "interfaces are taken down",
+        change: |_, m| m.eifaces.values_mut().for_each(|e| e.up = false),
+        replaced: false,
+    },
+    Case {
+        what: "addresses are removed from interfaces",
+        change: |_, m| m.eifaces.values_mut().for_each(|e| e.addresses.clear()),
+        replaced: false,
+    },
+    Case {
+        what: "default routes are removed",
+        change: |_, m| m.eifaces.values_mut().for_each(|e| e.gateways.clear()),
+        replaced: false,
+    },
+    Case {
+        what: "the hooks of a bridge are removed",
+        change: |_, m| m.bridges.values_mut().for_each(|b| b.links.clear()),
+        replaced: false,
+    },
+    Case {
         what: "a jail is removed",
         change: |world, m| drop(m.lose_jail(&instance(world, "one").jail())),
         replaced: true,
@@ -200,6 +225,29 @@ fn what_cannot_be_put_right_is_told_of_until_it_can() {
     world.settle_within(A_LOOK);
     assert_eq!(world.engine.drift_of(network).next(), None);
     check::at_rest(world);
+}
+
+#[test]
+fn what_is_not_for_warren_to_change_is_told_of_once_and_left() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let (one, mac) = (instance(world, "one"), [2, 0x66, 0, 0, 0, 1]);
+    let theirs = world.sim.machine().mounts.keys().find(|path| path.ends_with("data/inner")).unwrap().clone();
+    let change = |machine: &mut Machine| {
+        machine.eifaces.get_mut(&one.node()).unwrap().mac = mac;
+        machine.mounts.get_mut(&theirs).unwrap().fstype = "tmpfs".into();
+    };
+    world.sim.tamper(change);
+    let changed = world.sim.machine();
+    world.settle_within(A_LOOK * 2);
+    let words = told(world, "drift");
+    assert_eq!(words.len(), 2, "{words:#?}");
+    assert!(words[0].contains("the mount /roots/") && words[0].contains("of type tmpfs"), "{words:#?}");
+    assert!(words[1].contains("which is 02:66:00:00:00:01"), "{words:#?}");
+    assert_eq!(world.engine.drift_of(one).count(), 2);
+    assert_eq!(world.sim.machine().mounts, changed.mounts);
+    assert_eq!(world.sim.machine().eifaces, changed.eifaces);
+    assert_eq!(instance(world, "one"), one, "the instance runs on");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod crashes;
 mod drift;
 mod errnos;
 mod faults;
+mod hooks;
 mod page;
 mod scenario;
 mod schedules;

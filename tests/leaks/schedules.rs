@@ -20,6 +20,7 @@ use warren_dhcp::server::{ClientKey, Lease, LeaseChange, LeaseState};
 
 use crate::check;
 use crate::faults::parallel;
+use crate::support::dice::Dice;
 use crate::support::{World, declare, fabric, service};
 
 /// Seeds and steps of a run in CI: a million steps.
@@ -29,23 +30,6 @@ const STEPS: u64 = 8_000;
 const WHOLE: u64 = 64;
 /// The services.
 const SERVICES: [&str; 4] = ["db", "api", "web", "leaf"];
-
-/// A sequence of numbers from a seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        if of.is_empty() { None } else { Some(of[self.roll(of.len())]) }
-    }
-}
 
 /// What a run did.
 #[derive(Debug, Default, Clone, Copy)]
@@ -139,7 +123,7 @@ fn behaviour(sim: &Sim, salt: u64) {
             }
             () if job.id.ends_with(".main") && sum % 32 == 0 => Behaviour::Ends(Status::Exited(1)),
             () if job.id.ends_with(".main") => Behaviour::Runs,
-            () if job.id.contains(".hook.start.") && sum % 3 == 0 => Behaviour::LeavesProcess,
+            () if job.id.contains(".hook.start.") && sum % 3 == 0 => Behaviour::Leaves(Status::Exited(0)),
             () if sum % 32 == 0 => Behaviour::Ends(Status::Exited(1)),
             () => Behaviour::Ends(Status::Exited(0)),
         }
@@ -165,7 +149,7 @@ impl Run {
         world.ask(declare(spec())).unwrap();
         let ledger = Ledger::of(&world.log);
         world.fresh.clear();
-        Self { world, dice: Dice(seed), ledger, tally: Tally::default(), most }
+        Self { world, dice: Dice::from(seed), ledger, tally: Tally::default(), most }
     }
 
     /// What the last step changed.
@@ -238,11 +222,11 @@ impl Run {
     /// One step of the scheduler: any of what could happen next.
     fn step(&mut self) {
         self.tally.steps += 1;
-        if self.dice.roll(48) == 0 {
+        if self.dice.below(48) == 0 {
             self.action();
         } else {
             let (pool, told) = (self.world.pool.len(), self.world.told.len());
-            let which = self.dice.roll(pool + told + 1);
+            let which = self.dice.below(pool + told + 1);
             if which < pool {
                 self.world.begin(which);
             } else if which < pool + told {
@@ -273,10 +257,10 @@ impl Run {
 
     fn action(&mut self) {
         self.tally.commands += 1;
-        match self.dice.roll(32) {
+        match self.dice.below(32) {
             0..=7 => {
-                let service = SERVICES[self.dice.roll(SERVICES.len())].to_owned();
-                let replicas = self.dice.roll(self.most) as u32;
+                let service = SERVICES[self.dice.below(SERVICES.len())].to_owned();
+                let replicas = self.dice.below(self.most) as u32;
                 self.ask(Command::Scale { fabric: "shop".into(), service, replicas });
             }
             8 | 9 => {
@@ -296,12 +280,12 @@ impl Run {
                 self.world.crash();
                 self.died();
             }
-            18 if self.dice.roll(4) == 0 => {
+            18 if self.dice.below(4) == 0 => {
                 self.world.sim.reboot();
                 self.world.crash();
                 self.died();
             }
-            19 if self.dice.roll(4) == 0 => {
+            19 if self.dice.below(4) == 0 => {
                 let bounds: Vec<usize> =
                     self.world.bounds.iter().copied().filter(|b| *b >= self.world.synced).collect();
                 if let Some(kept) = self.dice.pick(&bounds) {
@@ -312,8 +296,8 @@ impl Run {
             20 => self.ask(Command::Repair(None)),
             21 => {
                 let mut changed = spec();
-                let service = changed.services.get_mut(SERVICES[self.dice.roll(4)]).unwrap();
-                service.instance.env.insert("N".into(), self.dice.roll(9).to_string());
+                let service = changed.services.get_mut(SERVICES[self.dice.below(4)]).unwrap();
+                service.instance.env.insert("N".into(), self.dice.below(9).to_string());
                 self.ask(declare(changed));
             }
             22..=26 => self.lease(),
@@ -323,9 +307,9 @@ impl Run {
                 let spec = Box::new(spec().services["web"].instance.clone());
                 self.ask(Command::Run { fabric: "shop".into(), service: "once".into(), spec });
             }
-            30 if self.dice.roll(8) == 0 => self.ask(Command::Cancel("shop".into())),
+            30 if self.dice.below(8) == 0 => self.ask(Command::Cancel("shop".into())),
             _ => {
-                self.world.now += self.dice.roll(3_000) as u64;
+                self.world.now += self.dice.below(3_000) as u64;
                 self.world.handle(Event::Tick);
             }
         }
@@ -341,11 +325,11 @@ impl Run {
 
     fn fault(&mut self) {
         self.tally.faults += 1;
-        let at = self.world.sim.performed() + self.dice.roll(30);
-        let errno = [1, 2, 5, 12, 16, 22, 28, 60][self.dice.roll(8)];
-        let second = Fault { at: at + self.dice.roll(8), errno: 5, after: false };
-        let first = Fault { at, errno, after: self.dice.roll(2) == 0 };
-        self.world.sim.fail(if self.dice.roll(3) == 0 { vec![first, second] } else { vec![first] });
+        let at = self.world.sim.performed() + self.dice.below(30);
+        let errno = [1, 2, 5, 12, 16, 22, 28, 60][self.dice.below(8)];
+        let second = Fault { at: at + self.dice.below(8), errno: 5, after: false };
+        let first = Fault { at, errno, after: self.dice.below(2) == 0 };
+        self.world.sim.fail(if self.dice.below(3) == 0 { vec![first, second] } else { vec![first] });
     }
 
     /// A client inside an instance gets, renews, gives back or declines its lease.
@@ -360,7 +344,7 @@ impl Run {
         };
         let client = ClientKey { mac: link.mac.into(), client_id: None };
         let now = self.world.now;
-        let change = match self.dice.roll(20) {
+        let change = match self.dice.below(20) {
             0 => LeaseChange::Declined { address, client, at: now, until: now + 5_000 },
             1 => LeaseChange::Released { address, at: now },
             _ => LeaseChange::Bound(Lease {
@@ -381,10 +365,10 @@ impl Run {
         self.tally.by_hand += 1;
         let sim = self.world.sim.clone();
         let jails: Vec<String> = sim.look(|machine| machine.jails.keys().cloned().collect());
-        match self.dice.roll(4) {
+        match self.dice.below(4) {
             0 => {
                 if !jails.is_empty() {
-                    sim.lose_jail(&jails[self.dice.roll(jails.len())]);
+                    sim.lose_jail(&jails[self.dice.below(jails.len())]);
                 }
             }
             1 => sim.tamper(|machine| machine.anchors.clear()),

@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // Each test file uses its own part.
 
+mod commands;
+pub mod dice;
 pub mod specs;
 
 use std::cell::RefCell;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use warren::host::sim::Sim;
-use warren::host::{Exit, Failure, Host, JobState, Mac, Process, Witness};
+use warren::host::{Exit, Failure, Host, JobState, Mac, Op, Process, Status, Witness};
 use warren::ids::Id;
 use warren::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings,
@@ -36,6 +38,21 @@ pub enum Death {
     Before(usize),
     /// After an effect, before it is told of.
     After(usize),
+    /// While the command runs that an effect is: it has begun, which is in the store, and runs on.
+    During(usize),
+}
+
+impl Death {
+    /// The same, counted from what a world has done already.
+    pub fn after(self, world: &World) -> Self {
+        match self {
+            Self::InCommit(n) => Self::InCommit(world.commits + n),
+            Self::AfterCommit(n) => Self::AfterCommit(world.commits + n),
+            Self::Before(n) => Self::Before(world.effects + n),
+            Self::After(n) => Self::After(world.effects + n),
+            Self::During(n) => Self::During(world.effects + n),
+        }
+    }
 }
 
 /// What the zone holds of an instance.
@@ -69,6 +86,13 @@ pub struct World {
     /// Where commits ended in the log.
     pub bounds: Vec<usize>,
     pub effects: usize,
+    /// The hooks that were run: their effect's number, and their job.
+    pub hooks: Vec<(usize, String)>,
+    /// The effect whose command runs until somebody ends it, or until nothing else is left to be done.
+    pub held: Option<usize>,
+    /// How a command ends that outlived its daemon, or that was held.
+    pub fate: Status,
+    running: Option<(u64, String)>,
     /// Records of the last commit, for those who check what changed.
     pub fresh: Vec<Record>,
     settings: Settings,
@@ -114,6 +138,10 @@ impl World {
             commits: 0,
             bounds: Vec::new(),
             effects: 0,
+            hooks: Vec::new(),
+            held: None,
+            fate: Status::Exited(0),
+            running: None,
             fresh: Vec::new(),
             settings,
             wake: None,
@@ -145,6 +173,7 @@ impl World {
         self.bounds = vec![self.log.len()];
         self.pool.clear();
         self.told.clear();
+        self.running = None;
         self.zone.clear();
         self.clients.clear();
         self.served.clear();
@@ -264,7 +293,18 @@ impl World {
         }
         let mut told = Vec::new();
         match effect {
+            Effect::Perform(ticket, Op::Run(job))
+                if self.death == Some(Death::During(number)) || self.held == Some(number) =>
+            {
+                self.hooks.push((number, job.id.clone()));
+                return self.leave_running(ticket, &job);
+            }
             Effect::Perform(ticket, op) => {
+                if let Op::Run(job) = &op
+                    && job.id.contains(".hook.")
+                {
+                    self.hooks.push((number, job.id.clone()));
+                }
                 let started = Started(RefCell::default());
                 let result = self.sim.perform(&op, &started);
                 for (job, process) in started.0.take() {
@@ -273,9 +313,10 @@ impl World {
                 told.push(Event::Done(ticket, result));
             }
             Effect::AskJob { ticket, job, wait } => {
-                let state = self.sim.job(&job).unwrap();
-                assert!(!matches!(state, JobState::Running(_)) || !wait, "{job} runs for ever");
-                told.push(Event::Job(ticket, state));
+                if wait && let JobState::Running(_) = self.sim.job(&job).unwrap() {
+                    self.sim.end(&job, self.fate);
+                }
+                told.push(Event::Job(ticket, self.sim.job(&job).unwrap()));
             }
             Effect::Observe(ticket, also) => told.push(Event::Observed(ticket, self.sim.observe(&also))),
             Effect::ForgetJob(job) => self.sim.forget_job(&job).unwrap(),
@@ -300,12 +341,15 @@ impl World {
         if self.dead {
             return false;
         }
-        if self.exit() {
+        if self.exit() || self.ended() {
             return true;
         }
         if self.told.is_empty() {
             if self.pool.is_empty() {
-                return false;
+                if let Some((_, job)) = &self.running {
+                    self.sim.end(job, self.fate);
+                }
+                return self.ended();
             }
             self.begin(0);
         }
@@ -327,13 +371,13 @@ impl World {
 
     /// Runs until nothing moves, letting at most `time` pass.
     pub fn settle_within(&mut self, time: Duration) {
+        self.settle_until(time, |_| false);
+    }
+
+    /// Runs until nothing moves or something holds, letting at most `time` pass.
+    pub fn settle_until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) {
         let end = self.now + time.as_millis() as u64;
-        loop {
-            while self.step() {}
-            if !self.sleep(end) {
-                return;
-            }
-        }
+        while !holds(self) && (self.step() || self.sleep(end)) {}
     }
 
     pub fn settle(&mut self) {

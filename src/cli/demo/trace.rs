@@ -177,7 +177,7 @@ impl Trace {
         // It has a runtime of its own, which a thread that runs one already cannot enter.
         let looked = std::thread::spawn(crate::firewall::nft::inventory).join();
         let here = looked.map_err(|_| Fail::new("the look into the packet filter panicked"))??;
-        let left = here.into_keys().filter(|anchor| self.anchors.contains(anchor)).collect();
+        let left = here.0.into_keys().filter(|anchor| self.anchors.contains(anchor)).collect();
         nothing(left, format!("none of {}", self.anchors.len()))
     }
 

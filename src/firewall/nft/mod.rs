@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use nlink::netlink::nftables::{Chain, Family, Transaction};
 use nlink::netlink::{Connection, Nftables};
 
+use super::loaded;
 use super::policy::{BadPolicy, Inet, Policy};
 use crate::host::Failure;
 use ruleset::{Members, Ruleset, anchor_of, map_name, ruleset, set_name, table_of};
@@ -69,6 +70,7 @@ pub fn remove(anchor: &str) -> Result<(), Failure> {
     let (table, what) = (ours(anchor)?, format!("removing the rules of {anchor}"));
     run(async {
         let connection = connect(&what)?;
+        loaded::forget(&place(&table));
         connection.del_table_if_exists(table.as_str(), Family::Inet).await.map_err(|e| failure(&what, &e))?;
         match Seen::read(&connection, &table).await.map_err(|e| failure(&what, &e))? {
             None => Ok(()),
@@ -105,21 +107,24 @@ pub fn table_remove(anchor: &str, tables: &[String], addresses: &[IpAddr]) -> Re
     })
 }
 
-/// Loaded anchors and the members of their tables; only ours.
-pub fn inventory() -> Result<BTreeMap<String, Members>, Failure> {
+/// Loaded anchors and the members of their tables; only ours. And which of them have other rules than were loaded.
+pub fn inventory() -> Result<(BTreeMap<String, Members>, BTreeSet<String>), Failure> {
     let what = "listing the rules of Warren";
     run(async {
         let connection = connect(what)?;
-        let mut all = BTreeMap::new();
+        let (mut all, mut edited) = (BTreeMap::new(), BTreeSet::new());
         for table in connection.list_tables_in(Family::Inet).await.map_err(|e| failure(what, &e))? {
             if let Some(anchor) = anchor_of(&table.name)
                 && let Some(seen) =
                     Seen::read(&connection, &table.name).await.map_err(|e| failure(what, &e))?
             {
+                if loaded::differs(&place(&table.name), &seen.rules) || !seen.turns_fit() {
+                    edited.insert(anchor.clone());
+                }
                 all.insert(anchor, seen.members);
             }
         }
-        Ok(all)
+        Ok((all, edited))
     })
 }
 
@@ -215,7 +220,15 @@ async fn verify(connection: &Connection<Nftables>, rules: &Ruleset, what: &str) 
     if !seen.turns_fit() {
         return Err(differs("ports lead to others than the members"));
     }
+    loaded::remember(&place(&rules.table), seen.rules);
     Ok(())
+}
+
+/// A table of this thread's network namespace: another one may have one of the same name.
+fn place(table: &str) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |it| it.ino());
+    format!("{namespace} {table}")
 }
 
 fn ours(anchor: &str) -> Result<String, Failure> {

@@ -24,6 +24,8 @@ pub struct Seen {
     pub chains: BTreeMap<String, Vec<Option<String>>>,
     /// Sets and maps.
     pub sets: BTreeSet<String>,
+    /// The rules as the kernel has them, but for those that change with the members.
+    pub rules: Vec<u8>,
 }
 
 impl Seen {
@@ -57,6 +59,7 @@ impl Seen {
             turns: BTreeMap::new(),
             chains: BTreeMap::new(),
             sets: BTreeSet::new(),
+            rules: Vec::new(),
         };
         for set in connection.list_sets_in(table, Family::Inet).await? {
             let mut parts = set.name.split('.');
@@ -76,6 +79,9 @@ impl Seen {
             seen.chains.insert(chain.name, Vec::new());
         }
         for rule in connection.list_rules(table, Family::Inet).await? {
+            if parse_chain(&rule.chain).is_none() {
+                seen.rules.extend(rule.chain.bytes().chain([0]).chain(rule.expression_bytes.iter().copied()));
+            }
             seen.chains.entry(rule.chain).or_default().push(rule.comment_text);
         }
         Ok(Some(seen))

@@ -264,17 +264,24 @@ impl Host for FreeBsd {
 
     fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists";
+        let (nodes, loose) = self.graph.nodes()?;
+        let (anchors, edited) = pf::inventory()?;
         let mut seen = Inventory {
             clones: self.clones.names().doing(what)?,
             mounts: self.clones.mounts().doing(what)?,
-            nodes: self.graph.nodes()?,
-            anchors: pf::inventory()?,
+            nodes,
+            loose,
+            anchors,
+            edited,
             sockets: self.keeper.sockets()?.into_iter().collect(),
             ..Inventory::default()
         };
         let (interfaces, aliases) = interfaces::of_host()?;
-        seen.interfaces.extend(interfaces.into_iter().map(|name| (name, None)));
         seen.aliases = aliases;
+        for (name, settings) in interfaces {
+            seen.interfaces.insert(name.clone(), None);
+            seen.settings.insert(name, settings);
+        }
         for job in self.keeper.jobs()? {
             if job.alive || matches!(job.state, JobState::Running(_)) {
                 seen.jobs.insert(job.job);
@@ -284,8 +291,11 @@ impl Host for FreeBsd {
         for jail in our_jails(also)? {
             if jail.vnet {
                 match interfaces::of_jail(jail.jid) {
-                    Ok(names) => {
-                        seen.interfaces.extend(names.into_iter().map(|name| (name, Some(jail.name.clone()))));
+                    Ok(interfaces) => {
+                        for (name, settings) in interfaces {
+                            seen.interfaces.insert(name.clone(), Some(jail.name.clone()));
+                            seen.settings.insert(name, settings);
+                        }
                     }
                     // It has gone meanwhile.
                     Err(error) if error.raw_os_error() == Some(libc::EINVAL) => continue,

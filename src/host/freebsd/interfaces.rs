@@ -1,6 +1,6 @@
 //! Interfaces moving into jails and back, and their addresses: [`Op::IfMoveIn`](crate::host::Op) and its kin.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::jails;
 use super::stack::Stack;
-use crate::host::Failure;
 use crate::host::failure::Context;
 use crate::host::graph::Interfaces;
+use crate::host::{Failure, SeenInterface};
 use crate::ids::Id;
 
 /// Interfaces by ioctl.
@@ -157,15 +157,27 @@ pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
 /// Addresses with the interface they are on.
 pub type Aliases = BTreeSet<(String, IpNet)>;
 
-/// Our interfaces at home by name, and the addresses added to them for shared-IP jails: those with a prefix of their own length.
-pub fn of_host() -> Result<(Vec<String>, Aliases), Failure> {
-    let names = Stack::host().and_then(|host| host.interfaces()).doing(|| "list the interfaces")?;
-    let names: Vec<String> =
-        names.into_iter().map(|(name, _)| name).filter(|name| Id::of_interface(name).is_some()).collect();
+/// Our interfaces with how they are set, by the names they have at home.
+type Settings = BTreeMap<String, SeenInterface>;
+
+/// How an interface is set. Its hardware address and the routes of its stack would take a sysctl(3) made in its jail.
+fn settings(stack: &Stack, name: &str, addresses: Vec<IpAddr>) -> io::Result<SeenInterface> {
+    let addresses = addresses.into_iter().collect();
+    Ok(SeenInterface { up: stack.is_up(name)?, mac: None, addresses, gateways: None })
+}
+
+/// Our interfaces at home, and the addresses added to them for shared-IP jails: those with a prefix of their own length.
+pub fn of_host() -> Result<(Settings, Aliases), Failure> {
+    let list = || -> io::Result<Settings> {
+        let host = Stack::host()?;
+        let all = host.interfaces()?.into_iter().filter(|(name, _)| Id::of_interface(name).is_some());
+        all.map(|(name, addresses)| Ok((name.clone(), settings(&host, &name, addresses)?))).collect()
+    };
+    let names: Settings = list().doing(|| "list the interfaces")?;
     let all = nix::ifaddrs::getifaddrs()
         .map_err(|errno| Failure::os("list the addresses of the host", &errno.into()))?;
     let mut aliases = BTreeSet::new();
-    for entry in all.filter(|entry| names.contains(&entry.interface_name)) {
+    for entry in all.filter(|entry| names.contains_key(&entry.interface_name)) {
         let ip = |it: &nix::sys::socket::SockaddrStorage| {
             let v4 = it.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
             v4.or_else(|| it.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
@@ -183,13 +195,19 @@ pub fn of_host() -> Result<(Vec<String>, Aliases), Failure> {
     Ok((names, aliases))
 }
 
-/// Our interfaces in a jail, by the names they have at home.
-pub fn of_jail(jid: i32) -> io::Result<Vec<String>> {
+/// Our interfaces in a jail.
+pub fn of_jail(jid: i32) -> io::Result<Settings> {
     let there = Stack::of_jail(jid)?;
-    let mut names = Vec::new();
-    for (name, _) in there.interfaces()? {
+    let mut all = Settings::new();
+    for (name, addresses) in there.interfaces()? {
+        let settings = settings(&there, &name, addresses)?;
         let home = there.description(&name)?;
-        names.extend([home, name].into_iter().find(|name| Id::of_interface(name).is_some()));
+        all.extend(
+            [home, name]
+                .into_iter()
+                .find(|name| Id::of_interface(name).is_some())
+                .map(|name| (name, settings)),
+        );
     }
-    Ok(names)
+    Ok(all)
 }

@@ -10,7 +10,7 @@ use super::pf_states::{self, is_done_otherwise};
 use super::pf_table::{Change, Table};
 use super::tool::{self, Said};
 use crate::firewall::policy::is_anchor;
-use crate::firewall::{Policy, outside, pf, states};
+use crate::firewall::{Policy, loaded, outside, pf, states};
 use crate::host::failure::Context;
 use crate::host::{Failure, Reply};
 
@@ -35,7 +35,7 @@ fn pfctl<S: AsRef<std::ffi::OsStr>>(arguments: &[S], input: &str) -> Result<Said
 }
 
 /// Whether pf is loaded; if not there are no rules, tables and states.
-fn loaded() -> bool {
+fn is_loaded() -> bool {
     std::path::Path::new("/dev/pf").exists()
 }
 
@@ -43,7 +43,7 @@ fn loaded() -> bool {
 ///
 /// Warren does not turn pf on: on a machine whose owner has no rules yet, that would be their first decision, not ours.
 pub fn check() -> Result<(), Failure> {
-    if !loaded() {
+    if !is_loaded() {
         return Err(Failure::new("pf is not loaded")
             .hint("`sysrc pf_enable=YES`, put the anchor lines into /etc/pf.conf and `service pf start`"));
     }
@@ -72,8 +72,11 @@ pub fn load(policy: &Policy) -> Result<(), Failure> {
     let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     pfctl(&pf::load_arguments(&policy.anchor), &text)?.or_failure(&what)?;
     let read = |kind: &str| pfctl(&["-a", &policy.anchor, "-s", kind], "")?.or_failure(&what);
-    pf::verify(&read("rules")?, &read("nat")?, &read("Tables")?, &text)
-        .map_err(|difference| Failure::new(format!("{what}: it was loaded, but {difference}")))
+    let (rules, nat) = (read("rules")?, read("nat")?);
+    pf::verify(&rules, &nat, &read("Tables")?, &text)
+        .map_err(|difference| Failure::new(format!("{what}: it was loaded, but {difference}")))?;
+    loaded::remember(&policy.anchor, [nat, rules].concat().into_bytes());
+    Ok(())
 }
 
 /// Whether pfctl says that an anchor or a table is not there.
@@ -84,10 +87,11 @@ fn is_absent(said: &Said) -> bool {
 /// Empties the anchor and its tables.
 pub fn remove(anchor: &str) -> Result<(), Failure> {
     check_name(anchor)?;
-    if !loaded() {
+    if !is_loaded() {
         return Ok(());
     }
     let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded::forget(anchor);
     for arguments in pf::remove_arguments(anchor) {
         let said = pfctl(&arguments, "")?;
         if !said.ok && !is_absent(&said) {
@@ -110,7 +114,7 @@ fn check_name(anchor: &str) -> Result<(), Failure> {
 pub fn table(change: Change, anchor: &str, tables: &[String], addresses: &[IpAddr]) -> Result<(), Failure> {
     check_name(anchor)?;
     let removing = change == Change::Remove;
-    if addresses.is_empty() || removing && !loaded() {
+    if addresses.is_empty() || removing && !is_loaded() {
         return Ok(());
     }
     tables.iter().try_for_each(|name| match (Table { anchor, name }).change(change, addresses) {
@@ -150,7 +154,7 @@ fn members(anchor: &str, name: &str) -> Result<BTreeSet<IpAddr>, Failure> {
 }
 
 fn all_states() -> Result<states::Table, Failure> {
-    if !loaded() {
+    if !is_loaded() {
         return Ok(states::Table::default());
     }
     match pf_states::list() {
@@ -194,20 +198,26 @@ pub fn kill_states(addresses: &[IpAddr]) -> Result<Reply, Failure> {
     Ok(Reply::Remark { text })
 }
 
-/// Our anchors and the members of their tables.
-pub fn inventory() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>>, Failure> {
-    let mut found = BTreeMap::new();
-    if !loaded() {
-        return Ok(found);
+/// Anchors with their tables and the members of those.
+pub type Anchors = BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>>;
+
+/// Our anchors and the members of their tables; and which of them have other rules than were loaded.
+pub fn inventory() -> Result<(Anchors, BTreeSet<String>), Failure> {
+    let (mut found, mut edited) = (BTreeMap::new(), BTreeSet::new());
+    if !is_loaded() {
+        return Ok((found, edited));
     }
     // Without an anchor of ours there is no `warren` either.
-    let list = |arguments: &[&str]| -> Result<Vec<String>, Failure> {
+    let read = |arguments: &[&str]| -> Result<String, Failure> {
         let said = pfctl(arguments, "")?;
         if !said.ok && is_absent(&said) {
-            return Ok(Vec::new());
+            return Ok(String::new());
         }
-        let out = said.or_failure("list what pf has of Warren's")?;
-        Ok(out.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+        said.or_failure("list what pf has of Warren's")
+    };
+    let list = |arguments: &[&str]| -> Result<Vec<String>, Failure> {
+        let lines = read(arguments)?;
+        Ok(lines.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
     };
     for anchor in list(&["-a", "warren", "-s", "Anchors"])?.into_iter().filter(|name| is_anchor(name)) {
         let mut tables = BTreeMap::new();
@@ -215,11 +225,14 @@ pub fn inventory() -> Result<BTreeMap<String, BTreeMap<String, BTreeSet<IpAddr>>
             let members = members(&anchor, &table)?;
             tables.insert(table, members);
         }
+        let rules = read(&["-a", &anchor, "-s", "nat"])? + &read(&["-a", &anchor, "-s", "rules"])?;
         // The kernel goes on listing an emptied anchor.
-        let holds = |what| Ok::<_, Failure>(!list(&["-a", &anchor, "-s", what])?.is_empty());
-        if !tables.is_empty() || holds("rules")? || holds("nat")? {
+        if !tables.is_empty() || !rules.trim().is_empty() {
+            if loaded::differs(&anchor, rules.as_bytes()) {
+                edited.insert(anchor.clone());
+            }
             found.insert(anchor, tables);
         }
     }
-    Ok(found)
+    Ok((found, edited))
 }

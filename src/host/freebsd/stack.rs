@@ -161,6 +161,11 @@ impl Stack {
         self.flags(interface).map(|flags| flags.is_some())
     }
 
+    /// Whether an interface is up; one that is not there is not.
+    pub fn is_up(&self, interface: &str) -> io::Result<bool> {
+        Ok(self.flags(interface)?.is_some_and(|[low, _]| low & IFF_UP != 0))
+    }
+
     /// Brings an interface up.
     pub fn up(&self, interface: &str) -> io::Result<()> {
         let [low, high] = self.flags(interface)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ENXIO))?;

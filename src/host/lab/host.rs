@@ -316,17 +316,24 @@ impl Host for Lab {
     fn observe(&self, _: &[String]) -> Result<Inventory, Failure> {
         let what = || "look at what exists in the lab";
         let jails = self.client.jails()?;
+        let (nodes, loose) = self.graph.nodes()?;
+        let (anchors, edited) = nft::inventory()?;
         let mut seen = Inventory {
             clones: self.clones.names().doing(what)?,
             mounts: mounts::inventory(mountinfo::read().doing(what)?, &layout::roots(&self.state_dir)),
-            nodes: self.graph.nodes()?,
-            anchors: nft::inventory()?,
+            nodes,
+            loose,
+            anchors,
+            edited,
             sockets: self.keeper.sockets()?.into_iter().collect(),
             ..Inventory::default()
         };
         let (interfaces, aliases) = interfaces::of_host().doing(what)?;
-        seen.interfaces.extend(interfaces.into_iter().map(|name| (name, None)));
         seen.aliases = aliases;
+        for (name, settings) in interfaces {
+            seen.interfaces.insert(name.clone(), None);
+            seen.settings.insert(name, settings);
+        }
         for job in self.keeper.jobs()? {
             if job.alive || matches!(job.state, JobState::Running(_)) {
                 seen.jobs.insert(job.job);
@@ -337,8 +344,9 @@ impl Host for Lab {
             if jail.vnet
                 && let Some(there) = self.network(&name)?
             {
-                for interface in interfaces::of_jail(&there).doing(what)? {
-                    seen.interfaces.insert(interface, Some(name.clone()));
+                for (interface, settings) in interfaces::of_jail(&there).doing(what)? {
+                    seen.interfaces.insert(interface.clone(), Some(name.clone()));
+                    seen.settings.insert(interface, settings);
                 }
             }
             seen.jails.insert(name, SeenJail { jid: jail.jid, path: jail.path, processes: jail.processes });

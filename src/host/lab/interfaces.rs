@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
 
+use crate::host::SeenInterface;
 use crate::ids::Id;
 
-use super::netlink::{Netlink, in_namespace, sysctl};
+use super::netlink::{Link, Netlink, in_namespace, sysctl};
 
 /// Runs `work` with the tables of a jail, or of the host.
 pub fn with<T: Send>(
@@ -146,30 +147,49 @@ pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
 /// Addresses with the interface they are on.
 pub type Aliases = BTreeSet<(String, IpNet)>;
 
-/// Our interfaces at home by name, and the addresses that were added for shared-IP jails: those with a prefix of their own length
+/// Our interfaces with how they are set, by the names they have at home.
+type Settings = BTreeMap<String, SeenInterface>;
+
+/// How all interfaces of a namespace are set, with their links.
+fn settings(netlink: &mut Netlink) -> io::Result<Vec<(Link, SeenInterface)>> {
+    let (addresses, gateways) = (netlink.addresses()?, netlink.default_gateways()?);
+    let of = |link: Link| {
+        let own = addresses.iter().filter(|(index, _)| *index == link.index);
+        let seen = SeenInterface {
+            up: link.up,
+            mac: link.mac,
+            addresses: own.map(|(_, address)| address.addr()).collect(),
+            gateways: Some(gateways.clone()),
+        };
+        (link, seen)
+    };
+    Ok(netlink.links()?.into_iter().map(of).collect())
+}
+
+/// Our interfaces at home, and the addresses that were added for shared-IP jails: those with a prefix of their own length
 /// (/32, /128), since the others are the host's.
-pub fn of_host() -> io::Result<(Vec<String>, Aliases)> {
+pub fn of_host() -> io::Result<(Settings, Aliases)> {
     let mut netlink = Netlink::open()?;
-    let links: BTreeMap<u32, String> =
-        netlink.links()?.into_iter().map(|link| (link.index, link.name)).collect();
+    let all = settings(&mut netlink)?;
+    let links: BTreeMap<u32, &str> = all.iter().map(|(link, _)| (link.index, link.name.as_str())).collect();
     let mut aliases = BTreeSet::new();
     for (index, address) in netlink.addresses()? {
         let single = address.prefix_len() == address.max_prefix_len() && !address.addr().is_loopback();
         if let (Some(name), true) = (links.get(&index), single) {
-            aliases.insert((name.clone(), address));
+            aliases.insert(((*name).to_owned(), address));
         }
     }
-    Ok((links.into_values().filter(|name| Id::of_interface(name).is_some()).collect(), aliases))
+    let ours = all
+        .into_iter()
+        .map(|(link, seen)| (link.name, seen))
+        .filter(|(name, _)| Id::of_interface(name).is_some());
+    Ok((ours.collect(), aliases))
 }
 
-/// Our interfaces in a jail, by the names they have at home.
-pub fn of_jail(jail: &OwnedFd) -> io::Result<Vec<String>> {
+/// Our interfaces in a jail.
+pub fn of_jail(jail: &OwnedFd) -> io::Result<Settings> {
     with(Some(jail), |netlink| {
-        Ok(netlink
-            .links()?
-            .into_iter()
-            .filter_map(|link| link.alias)
-            .filter(|name| Id::of_interface(name).is_some())
-            .collect())
+        let all = settings(netlink)?.into_iter().filter_map(|(link, seen)| Some((link.alias?, seen)));
+        Ok(all.filter(|(name, _)| Id::of_interface(name).is_some()).collect())
     })
 }

@@ -326,7 +326,8 @@ fn descriptors(root: &OwnedFd, mount: &Mount, cloned: bool) -> io::Result<()> {
     }
 }
 
-/// The mounts below `roots`, by place, with their types in FreeBSD's words; layers of clones and parts of a devfs left out.
+/// The mounts below `roots`, by place, with their types in FreeBSD's words; layers of clones and parts of a devfs left out. A devfs
+/// brings the link that is the lab's fdescfs, so with it goes one.
 pub fn inventory(all: Vec<Mounted>, roots: &Path) -> std::collections::BTreeMap<PathBuf, String> {
     let mut found = std::collections::BTreeMap::new();
     for mount in all {
@@ -337,6 +338,9 @@ pub fn inventory(all: Vec<Mounted>, roots: &Path) -> std::collections::BTreeMap<
                 ("tmpfs", kind @ ("devfs" | "procfs" | "tmpfs")) => kind,
                 _ => "nullfs",
             };
+            if kind == "devfs" {
+                found.insert(mount.point.join("fd"), "fdescfs".to_owned());
+            }
             found.insert(mount.point, kind.to_owned());
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A socket belongs for good to the namespace of the thread that opened it; [`in_namespace`] is how to get one for a jail.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -224,6 +225,25 @@ impl Netlink {
             vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(index)];
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
             .map(|_| ())
+    }
+
+    /// The default routes' gateways, of both families.
+    pub fn default_gateways(&mut self) -> io::Result<BTreeSet<IpAddr>> {
+        let mut message = RouteMessage::default();
+        // RTM_GETROUTE gives the routes of both.
+        message.header.address_family = AddressFamily::Unspec;
+        let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        let gateway = |answer: &RouteNetlinkMessage| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
+            let main = route.header.destination_prefix_length == 0
+                && route.header.table == RouteHeader::RT_TABLE_MAIN;
+            route.attributes.iter().filter(|_| main).find_map(|attribute| match attribute {
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(IpAddr::from(*gateway)),
+                RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => Some(IpAddr::from(*gateway)),
+                _ => None,
+            })
+        };
+        Ok(answers.iter().filter_map(gateway).collect())
     }
 
     /// Sends one request and gathers its answers.

@@ -25,8 +25,8 @@ pub enum Behaviour {
     Ends(Status),
     /// A hook: it never ends by itself. A main process: it runs until it is killed.
     Runs,
-    /// It ends at once, and leaves a process behind in its jail.
-    LeavesProcess,
+    /// It ends at once with this status, and leaves a process behind in its jail.
+    Leaves(Status),
 }
 
 /// One operation that is to fail.
@@ -145,7 +145,21 @@ impl Sim {
         self.lock().machine.reboot();
     }
 
-    /// Ends a main process by itself.
+    /// Begins a command whose end is not waited for: its daemon dies meanwhile, or wants something else. [`Sim::end`] ends it.
+    ///
+    /// # Errors
+    /// As [`Op::Run`].
+    pub fn begin(&self, job: &Job, witness: &dyn Witness) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        let process = inner.machine.start_job(job)?;
+        witness.started(&job.id, process)?;
+        if let Behaviour::Leaves(_) = (inner.script)(job) {
+            inner.machine.leave_process(job);
+        }
+        Ok(())
+    }
+
+    /// Ends a job by itself.
     pub fn end(&self, job: &str, status: Status) {
         let mut inner = self.lock();
         inner.machine.end_job(job, status);
@@ -223,9 +237,9 @@ impl Inner {
         let status = match (self.script)(job) {
             Behaviour::Ends(status) => status,
             Behaviour::Runs => Status::TimedOut,
-            Behaviour::LeavesProcess => {
+            Behaviour::Leaves(status) => {
                 self.machine.leave_process(job);
-                Status::Exited(0)
+                status
             }
         };
         self.machine.end_job(&job.id, status);

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Effect, Engine, Flight, Ticket, Timer};
 use crate::host::{Failure, Inventory, Op, Reply, Status};
 use crate::ids::Id;
-use crate::lifecycle::drift::{self, Missing};
+use crate::lifecycle::drift::{self, Cure, Missing};
 use crate::lifecycle::plan::service_table;
 use crate::store::{Record, Stage, Why, WhyKind};
 
@@ -110,7 +110,7 @@ impl Engine {
                 let rounds = self.drift.missed.get(&(id, object.clone())).copied().unwrap_or(0) + 1;
                 missed.insert((id, object.clone()), rounds);
             }
-            if let Some(lost) = found.iter().find(|one| one.again.is_empty()) {
+            if let Some(lost) = found.iter().find(|one| one.cure == Cure::None) {
                 self.lose(id, &lost.object);
                 continue;
             }
@@ -144,13 +144,19 @@ impl Engine {
 
     fn mend(&mut self, id: Id, one: Missing, missed: &BTreeMap<(Id, String), u32>) {
         let place = (id, one.object.clone());
+        let Cure::Again(again) = one.cure else {
+            let text =
+                format!("{} is not as it was made, and stays so: it is not Warren's to change", one.object);
+            self.stays(place, text);
+            return;
+        };
         if missed.get(&place).is_some_and(|rounds| *rounds > TRIES) {
             let text = format!("{} goes away again whenever it is put back", one.object);
             self.stays(place, text);
             return;
         }
         let Some(unit) = self.state.unit(id) else { return };
-        let mut ops: VecDeque<Op> = one.again.iter().flat_map(|key| drift::redo(&unit.plan, key)).collect();
+        let mut ops: VecDeque<Op> = again.iter().flat_map(|key| drift::redo(&unit.plan, key)).collect();
         for op in &mut ops {
             if let Op::AnchorLoad(policy) = op
                 && let Some(present) = self.present_policy(id)

@@ -11,7 +11,7 @@ impl Machine {
                 for service in &policy.services {
                     anchor.tables.entry(service.table.clone()).or_default();
                 }
-                anchor.policy = Some(policy.clone());
+                (anchor.policy, anchor.edited) = (Some(policy.clone()), false);
                 Ok(())
             }
             Op::AnchorRemove { anchor } => {

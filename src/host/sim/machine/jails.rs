@@ -46,8 +46,7 @@ impl Machine {
     pub fn lose_jail(&mut self, name: &str) -> Vec<(String, Status)> {
         let ended = self.kill_all(name);
         for eiface in self.eifaces.values_mut().filter(|e| e.jail.as_deref() == Some(name)) {
-            (eiface.jail, eiface.inside) = (None, None);
-            eiface.addresses.clear();
+            eiface.leave();
         }
         if let Some(jail) = self.jails.get_mut(name) {
             jail.processes.clear();

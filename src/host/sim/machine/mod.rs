@@ -101,6 +101,10 @@ pub struct SimEiface {
     pub inside: Option<String>,
     /// Addresses set on it.
     pub addresses: Vec<IpNet>,
+    /// Default routes by it.
+    pub gateways: Vec<IpAddr>,
+    /// Whether it is up.
+    pub up: bool,
     /// Whether a filter stands between it and the bridge.
     pub guarded: bool,
     /// Whether anything passes.
@@ -112,6 +116,8 @@ pub struct SimEiface {
 pub struct SimAnchor {
     /// What it was loaded from.
     pub policy: Option<Policy>,
+    /// Whether somebody changed its rules since: tests set it.
+    pub edited: bool,
     /// Its tables.
     pub tables: BTreeMap<String, BTreeSet<IpAddr>>,
 }
@@ -267,11 +273,17 @@ impl Machine {
         let eifaces = self.eifaces.keys().map(|e| (e.clone(), "eiface".to_owned()));
         let filters = self.eifaces.iter().filter(|(_, e)| e.guarded).map(|(e, _)| graph::filter_of(e));
         let filters = filters.map(|f| (f, "bpf".to_owned()));
+        let linked = |node: &String| self.bridges.values().any(|b| b.links.values().any(|at| at == node));
+        let ends =
+            |(node, e): (&String, &SimEiface)| if e.guarded { graph::filter_of(node) } else { node.clone() };
         Inventory {
             jails: self.jails.iter().map(|(name, jail)| (name.clone(), seen(jail))).collect(),
             clones: self.clones.clone(),
             mounts: self.mounts.iter().map(|(path, mount)| (path.clone(), mount.fstype.clone())).collect(),
             nodes: bridges.chain(eifaces).chain(filters).collect(),
+            loose: self.eifaces.iter().filter(|(node, _)| !linked(node)).map(ends).collect(),
+            settings: self.eifaces.iter().map(|(name, e)| (name.clone(), e.settings())).collect(),
+            edited: self.anchors.iter().filter(|(_, a)| a.edited).map(|(name, _)| name.clone()).collect(),
             interfaces: self.eifaces.iter().map(|(name, e)| (name.clone(), e.jail.clone())).collect(),
             aliases: self.aliases.clone(),
             anchors: self

@@ -5,7 +5,25 @@ use std::net::IpAddr;
 use super::{
     Done, EADDRINUSE, EEXIST, EINVAL, ENOENT, ENOTCONN, ENXIO, Machine, SimBridge, SimEiface, error,
 };
-use crate::host::{Failure, Op};
+use crate::host::{Failure, Op, SeenInterface};
+
+impl SimEiface {
+    /// It comes home: down, and without its addresses.
+    pub(super) fn leave(&mut self) {
+        (self.jail, self.inside, self.up) = (None, None, false);
+        self.addresses.clear();
+        self.gateways.clear();
+    }
+
+    pub(super) fn settings(&self) -> SeenInterface {
+        SeenInterface {
+            up: self.up,
+            mac: Some(self.mac),
+            addresses: self.addresses.iter().map(ipnet::IpNet::addr).collect(),
+            gateways: Some(self.gateways.iter().copied().collect()),
+        }
+    }
+}
 
 impl Machine {
     pub(super) fn graph(&mut self, op: &Op) -> Done {
@@ -39,6 +57,8 @@ impl Machine {
                     jail: None,
                     inside: None,
                     addresses: Vec::new(),
+                    gateways: Vec::new(),
+                    up: false,
                     guarded: false,
                     open: false,
                 };
@@ -123,12 +143,11 @@ impl Machine {
             }
             Op::IfMoveHome { interface, .. } => {
                 if let Some(eiface) = self.eifaces.get_mut(interface) {
-                    (eiface.jail, eiface.inside) = (None, None);
-                    eiface.addresses.clear();
+                    eiface.leave();
                 }
                 Ok(())
             }
-            Op::IfConfigure { interface, jail, addresses, .. } => {
+            Op::IfConfigure { interface, jail, addresses, routes, .. } => {
                 let found = self.eifaces.iter_mut().find(|(name, e)| {
                     e.jail == *jail
                         && (e.inside.as_ref() == Some(interface) || jail.is_none() && *name == interface)
@@ -136,6 +155,8 @@ impl Machine {
                 let (_, eiface) =
                     found.ok_or_else(|| error(ENXIO, format!("interface {interface} is not there")))?;
                 eiface.addresses.clone_from(addresses);
+                eiface.gateways.clone_from(routes);
+                eiface.up = true;
                 Ok(())
             }
             _ => Ok(()),
