@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::names::{INTEGERS, integer, is_boolean, is_wild, kind, same_param};
+use super::names::{INTEGERS, integer, is_boolean, is_wild, same_param};
 use super::parse::param_place;
 use super::resolve::{Jail, Param};
 use super::tree::Block;
@@ -16,7 +16,7 @@ use crate::config::text::shown;
 pub(super) fn params(jail: &Jail) -> (Vec<Problem>, Vec<Problem>) {
     let (mut problems, mut remarks) = (Vec::new(), Vec::new());
     for param in &jail.params {
-        match kind(&param.name) {
+        match param.kind {
             None => remarks.extend(unknown(jail, param)),
             Some(kind) => problems.extend(value(jail, param, kind)),
         }

@@ -394,7 +394,12 @@ fn mounts<'a>(
     sink: &mut Sink,
 ) {
     for (line, value) in lines {
-        let at = Param { name: param.name.clone(), values: vec![value.clone()], place: param.place.clone() };
+        let at = Param {
+            name: param.name.clone(),
+            kind: param.kind,
+            values: vec![value.clone()],
+            place: param.place.clone(),
+        };
         match fstab::line(line, kind) {
             Ok(None) => {}
             Ok(Some(mut mount)) => match mount.target.strip_prefix(&made.root) {

@@ -14,7 +14,9 @@ pub(super) fn same_param(one: &str, other: &str) -> bool {
         std::cmp::Ordering::Greater => (one, other),
         std::cmp::Ordering::Less => (other, one),
     };
-    if long.len() - short.len() != 2 {
+    // Most pairs are told apart here: by their lengths, or by their first letters where no `no` is in front.
+    let other_start = long.as_bytes().first() != short.as_bytes().first() && !long.starts_with("no");
+    if long.len() - short.len() != 2 || other_start {
         return false;
     }
     let negates = |long: &str, short: &str| long.strip_prefix("no") == Some(short);

@@ -14,7 +14,7 @@ use miette::NamedSource;
 use super::files::{Files, Included, included};
 use super::hints;
 use super::lex::{Kind, Lexer, Token, Trouble};
-use super::names::{INTERNAL, is_wild, same_param};
+use super::names::{self, INTERNAL, is_wild, same_param};
 use super::tree::{Assign, Block, Comment, Place, Str, Var};
 use crate::config::diagnostics::{Problem, Source, Span, join};
 use crate::config::text::shown;
@@ -210,6 +210,7 @@ impl Parser<'_> {
             return;
         }
         let mut assign = Assign {
+            kind: names::kind(&name),
             taken: var && INTERNAL.iter().any(|known| same_param(&name, known)),
             name: name.into(),
             var,

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use super::names::{is_jid, is_wild, same_param, wild_match};
+use super::names::{is_jid, is_wild, kind, same_param, wild_match};
 use super::parse::param_place;
 use super::tree::{Assign, Block, Place, Str};
 use crate::config::diagnostics::{Problem, nearest};
+use crate::config::params::Kind;
 use crate::config::text::shown;
 
 /// Bytes (and a little for each value) that all values of one file may have once variables are put in.
@@ -38,6 +39,8 @@ pub struct Jail {
 pub struct Param {
     /// Its name as it was written last, so perhaps with a `no`.
     pub name: Arc<str>,
+    /// What is known of it.
+    pub(super) kind: Option<Kind>,
     /// Its values. None at all: the bare name.
     pub values: Vec<Value>,
     /// Where it was given last.
@@ -67,6 +70,7 @@ fn one(at: usize, block: &Block, wild: &[(usize, &Block)], fixed: &[Arc<str>; 2]
     let implied = |name: &Arc<str>| Assign {
         name: Arc::clone(name),
         var: false,
+        kind: kind(name),
         taken: false,
         append: false,
         values: vec![Str {
@@ -323,6 +327,6 @@ impl<'a> Merge<'a> {
 impl Slot<'_> {
     fn done(self) -> Param {
         let place = Place { source: self.last.source.clone(), span: self.last.span.clone() };
-        Param { name: Arc::clone(self.name), values: self.values, place }
+        Param { name: Arc::clone(self.name), kind: self.last.kind, values: self.values, place }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::names::{kind, positive, same_param, truth};
+use super::names::{positive, same_param, truth};
 use super::resolve::{Jail, Param};
 use crate::config::params::Kind;
 
@@ -62,7 +62,7 @@ impl Param {
 
     /// Whether it says true or false: a known boolean, or one of which nothing is known but its bare name.
     pub(super) fn is_bool(&self) -> bool {
-        match kind(&self.name) {
+        match self.kind {
             Some(Kind::Bool) => true,
             // `vnet` and its like take a word; without one they are switched on or off by their name.
             Some(Kind::Vnet | Kind::Words(_)) => self.values.is_empty(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::diagnostics::{Source, Span};
+use crate::config::params::Kind;
 
 /// A place in one of the files.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(super) struct Assign {
     pub(super) name: Arc<str>,
     /// Whether the name is a variable's: `$name`.
     pub(super) var: bool,
+    /// What is known of the parameter of this name: looked up once for all jails.
+    pub(super) kind: Option<Kind>,
     /// Whether it is a variable's and a parameter of jail(8) has it too, which is an error.
     pub(super) taken: bool,
     /// `+=`.
