@@ -163,7 +163,7 @@ fn keeper_frames() -> Vec<u8> {
     let frame = |body: &[u8]| [&(body.len() as u32).to_le_bytes()[..], &0u32.to_le_bytes(), body].concat();
     // What both sides said in the test of the protocol's versions.
     let said = std::fs::read_to_string(repository().join("tests/keeper/v2.jsonl")).unwrap();
-    said.lines().flat_map(|line| frame(line[2..].as_bytes())).collect()
+    said.lines().flat_map(|line| frame(&line.as_bytes()[2..])).collect()
 }
 
 fn netgraph_messages() -> Vec<Vec<u8>> {
