@@ -155,10 +155,15 @@ impl Journal {
     pub fn awaits(&self, job: &str) -> bool {
         // `<unit>.<key>` or `<unit>.<key>.<round>`; the main process is awaited while its step stands.
         let key = job.split_once('.').map_or(job, |(_, key)| key);
-        let base =
-            if self.round > 0 { key.strip_suffix(&format!(".{}", self.round)).unwrap_or(key) } else { key };
-        let began = |marks: &BTreeMap<String, Mark>| marks.get(base).is_some_and(|m| *m == Mark::Began);
-        base == "main" && self.up.contains_key("main") || began(&self.up) || began(&self.down)
+        if key == "main" {
+            return self.up.contains_key("main");
+        }
+        // One of an earlier round was settled before this one began.
+        let key = if self.round == 0 { Some(key) } else { key.strip_suffix(&format!(".{}", self.round)) };
+        let began = |marks: &BTreeMap<String, Mark>| {
+            key.and_then(|key| marks.get(key)).is_some_and(|mark| *mark == Mark::Began)
+        };
+        began(&self.up) || began(&self.down)
     }
 
     /// What comes next on a way.
@@ -265,5 +270,23 @@ pub fn settle(act: &Act) -> Settle {
         Act::Book(_) => Settle::Again,
         Act::Host(Op::Run(job) | Op::Spawn(job)) => Settle::AskKeeper(job.id.clone()),
         Act::Host(op) => op.undo().map_or(Settle::Again, Settle::Undo),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_of_an_earlier_round_is_awaited_no_more() {
+        let mut journal = Journal::default();
+        journal.down.insert("hook.release.0".into(), Mark::Began);
+        journal.up.insert("main".into(), Mark::Done(Reply::Done));
+        let awaited = |journal: &Journal| {
+            ["id.hook.release.0", "id.hook.release.0.1", "id.main"].map(|job| journal.awaits(job))
+        };
+        assert_eq!(awaited(&journal), [true, false, true]);
+        journal.round = 1;
+        assert_eq!(awaited(&journal), [false, true, true]);
     }
 }
