@@ -95,7 +95,7 @@ impl Engine {
 
     /// A hook of a start that was given up may run on, or be remembered, after the daemon that ran it: it is ended before any
     /// clean-up.
-    fn end_orphan(&mut self, id: Id) {
+    pub(super) fn end_orphan(&mut self, id: Id) {
         let Some(unit) = self.state.unit(id) else { return };
         let orphan = unit.plan.up.iter().find_map(|step| match &step.act {
             Act::Host(Op::Run(job)) if unit.journal.get(Way::Up, &step.key) == Some(&Mark::Began) => {

@@ -372,6 +372,10 @@ impl Engine {
             self.perform(Flight::Interrupt, Op::KillJob { job: job.id });
         }
         self.turn(id, Stage::Stopping, Some(why));
+        // Right after a recovery nothing is in flight of a start that is in doubt.
+        if !self.busy.contains(&id) {
+            self.end_orphan(id);
+        }
     }
 
     fn aborted(&mut self, id: Id, key: String, failure: &Failure) {
