@@ -30,7 +30,7 @@ enum Answer {
 }
 
 /// What 13.2 says of a jail without a name that uses it.
-const NAMELESS: &str = "variable \"name\" not defined";
+const NAMELESS: &str = "variable \"name\" not found";
 
 /// What we say, as far as it can be compared with what 13.2 said (`errors`); `None` if a value holds what parts them.
 fn ours(file: &Path, errors: &str) -> Option<(Vec<String>, Answer)> {
@@ -41,7 +41,7 @@ fn ours(file: &Path, errors: &str) -> Option<(Vec<String>, Answer)> {
     }
     let names: Vec<String> = conf.jails.iter().map(|jail| jail.name.clone()).collect();
     let jails = conf.jails.iter().map(|jail| {
-        let nameless = is_number(jail) && complaints(errors, &jail.name).any(|why| why == NAMELESS);
+        let nameless = is_number(jail) && complaints(errors, &jail.name).any(|why| why.ends_with(NAMELESS));
         let wrong = conf.verify(Some(&jail.name)).is_err_and(|report| {
             // What jail(8) only says when it starts a jail is not among what `-e` says.
             report.problems().iter().any(|p| !matches!(p.code, "jail.conf::value" | "jail.conf::depend"))
