@@ -17,8 +17,7 @@ pub const OUTSIDE: &str = "192.0.2.7";
 
 /// pf's tables are as `warren doctor` wants them (packaging/loader.conf.sample): each vnet fills its own.
 const SETUP: &str = r#"
-kldstat -q -m pf || kenv net.pf.states_hashsize=4096 >/dev/null
-kldstat -q -m pf || kenv net.pf.source_nodes_hashsize=1024 >/dev/null
+kldstat -q -m pf || { kenv net.pf.states_hashsize=4096; kenv net.pf.source_nodes_hashsize=1024; } >/dev/null
 kldload -n pf ng_ether ng_bridge ng_eiface ng_bpf ng_hub ng_socket nullfs tmpfs unionfs fdescfs procfs if_epair || exit 1
 sysctl net.inet.ip.forwarding=1 net.inet6.ip6.forwarding=1 >/dev/null
 printf 'set skip on lo0\nnat-anchor "warren/*"\nrdr-anchor "warren/*"\nanchor "warren/*"\npass all\n' >/etc/pf.conf

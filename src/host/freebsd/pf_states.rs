@@ -59,16 +59,12 @@ pub fn list() -> io::Result<Table> {
         }
         let filled = usize::try_from(list.length).unwrap_or_default() / SIZE;
         // The kernel fills row by row and stops at one that does not fit: only room to spare says that all are there.
-        if room == 0 && filled > 0 || room > 0 && filled * 2 > room {
+        if filled * 2 > room {
             room = (filled * 4).max(64);
             continue;
         }
         let states = buffer.as_chunks::<SIZE>().0.iter().take(filled).filter_map(state_export::state);
-        return Ok(if room == 0 {
-            Table::default()
-        } else {
-            Table { states: states.collect(), strange: Vec::new() }
-        });
+        return Ok(Table { states: states.collect(), strange: Vec::new() });
     }
 }
 
