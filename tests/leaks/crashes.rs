@@ -26,8 +26,7 @@ pub struct Counts {
 
 /// How many commits and effects a scenario has beyond its preparation.
 fn length(scenario: &Scenario) -> (usize, usize) {
-    let mut stand = Stand::new();
-    (scenario.prepare)(&mut stand.world);
+    let mut stand = Stand::prepared(scenario);
     let (commits, effects) = (stand.world.commits, stand.world.effects);
     stand.act(scenario);
     stand.world.settle_within(scenario.patience);
@@ -45,8 +44,7 @@ fn die(scenario: &'static Scenario, death: Death) {
     named(
         || format!("{}: the daemon dies {death:?}", scenario.name),
         || {
-            let mut stand = Stand::new();
-            (scenario.prepare)(&mut stand.world);
+            let mut stand = Stand::prepared(scenario);
             stand.world.events.clear();
             stand.world.death = Some(death.after(&stand.world));
             stand.act(scenario);
@@ -80,8 +78,7 @@ fn cut(scenario: &'static Scenario, commit: usize, cuts: &AtomicUsize) {
                 )
             },
             || {
-                let mut stand = Stand::new();
-                (scenario.prepare)(&mut stand.world);
+                let mut stand = Stand::prepared(scenario);
                 stand.world.death = Some(Death::AfterCommit(stand.world.commits + commit));
                 stand.act(scenario);
                 stand.world.settle_within(scenario.patience);
@@ -143,8 +140,7 @@ fn wherever_the_daemon_dies_the_next_one_finishes() {
 /// A machine that was rebooted while the daemon was dead knows no job of before; the store does not mind.
 #[test]
 fn what_the_store_says_of_jobs_of_another_boot_means_nothing() {
-    let mut stand = Stand::new();
-    (SCENARIOS[4].prepare)(&mut stand.world);
+    let mut stand = Stand::prepared(&SCENARIOS[4]);
     let jobs = |world: &World| world.log.iter().filter(|r| matches!(r, Record::Job { .. })).count();
     assert!(jobs(&stand.world) > 0);
     let kept = stand.world.log.len();

@@ -78,8 +78,7 @@ pub fn named<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
 
 /// The operations a scenario performs when nothing fails.
 fn operations(scenario: &Scenario) -> (usize, Vec<Op>) {
-    let mut stand = Stand::new();
-    (scenario.prepare)(&mut stand.world);
+    let mut stand = Stand::prepared(scenario);
     let first = stand.world.sim.performed();
     stand.act(scenario);
     stand.world.settle_within(scenario.patience);
@@ -259,8 +258,7 @@ fn single(results: &Mutex<Results>, number: usize, scenario: &'static Scenario) 
                 let what =
                     || format!("{}: operation {k} ({op:?}) fails with {name}, after: {after}", scenario.name);
                 named(what, || {
-                    let mut stand = Stand::new();
-                    (scenario.prepare)(&mut stand.world);
+                    let mut stand = Stand::prepared(scenario);
                     stand.world.events.clear();
                     stand.world.sim.fail([Fault { at: first + k, errno: *errno, after }]);
                     stand.act(scenario);
@@ -285,8 +283,7 @@ fn double(results: &Mutex<Results>, scenario: &'static Scenario) {
                 let what =
                     || format!("{}: operations {k} (after: {after}) and {second:?} fail", scenario.name);
                 named(what, || {
-                    let mut stand = Stand::new();
-                    (scenario.prepare)(&mut stand.world);
+                    let mut stand = Stand::prepared(scenario);
                     let faults = [Some(k), second].into_iter().flatten();
                     let faults =
                         faults.map(|at| Fault { at: first + at, errno: EIO, after: after && at == k });

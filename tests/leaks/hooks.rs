@@ -44,8 +44,7 @@ pub struct Counts {
 
 /// The hooks a phase runs when nothing fails: the number of their effect beyond the preparation, and their job.
 fn hooks(scenario: &Scenario) -> Vec<(usize, String)> {
-    let mut stand = Stand::new();
-    (scenario.prepare)(&mut stand.world);
+    let mut stand = Stand::prepared(scenario);
     let (effects, before) = (stand.world.effects, stand.world.hooks.len());
     stand.act(scenario);
     stand.world.settle_within(scenario.patience);
@@ -57,8 +56,7 @@ fn ends(scenario: &'static Scenario, job: &str, behaviour: Behaviour) {
     named(
         || format!("{}: {job} {behaviour:?}", scenario.name),
         || {
-            let mut stand = Stand::new();
-            (scenario.prepare)(&mut stand.world);
+            let mut stand = Stand::prepared(scenario);
             stand.world.events.clear();
             stand.behave(job, behaviour);
             stand.act(scenario);
@@ -81,8 +79,7 @@ fn outlives(scenario: &'static Scenario, number: usize, job: &str, fate: Status,
             )
         },
         || {
-            let mut stand = Stand::new();
-            (scenario.prepare)(&mut stand.world);
+            let mut stand = Stand::prepared(scenario);
             if leaves {
                 stand.behave(job, Behaviour::Leaves(fate));
             }

@@ -206,6 +206,13 @@ impl Stand {
         Self { world: World::on(sim, 8), ran, odd }
     }
 
+    /// One on which a scenario may begin.
+    pub fn prepared(scenario: &Scenario) -> Self {
+        let mut stand = Self::new();
+        (scenario.prepare)(&mut stand.world);
+        stand
+    }
+
     /// Makes one command behave otherwise.
     pub fn behave(&self, job: &str, behaviour: Behaviour) {
         *self.odd.lock().unwrap() = Some((job.to_owned(), behaviour));
