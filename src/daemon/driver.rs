@@ -186,6 +186,7 @@ impl Driver {
         }
         self.carry_out(out);
         self.listen_for_exits();
+        self.listen_for_losses();
         while self.turn() {}
     }
 
@@ -195,6 +196,17 @@ impl Driver {
             for exit in exits {
                 let _ = handle.exits.send(exit.clone());
                 handle.tell(Event::Exited(exit));
+            }
+        });
+    }
+
+    fn listen_for_losses(&self) {
+        let Some(lost) = self.handle.host.lost() else { return };
+        let handle = self.handle.clone();
+        std::thread::spawn(move || {
+            for jail in lost {
+                tracing::info!(jail, "a jail is gone, and not by Warren");
+                handle.tell(Event::Lost);
             }
         });
     }

@@ -61,6 +61,12 @@ pub trait Host: Send + Sync + 'static {
     /// The stream of ends of spawned jobs. Can be taken once; ends that happened while no daemon ran come first.
     fn exits(&self) -> Receiver<Exit>;
 
+    /// The stream of jails that are gone without our doing, by name; none where the machine cannot tell, and a look at it has to.
+    /// Can be taken once.
+    fn lost(&self) -> Option<Receiver<String>> {
+        None
+    }
+
     /// A socket that sends and receives whole Ethernet frames on a hook of a bridge (facts D.1). It goes with its owner.
     fn frames(&self, bridge: &str, link: u32) -> Result<Box<dyn Frames>, Failure>;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use warren::config::spec::{CommandLine, ParamValue, Proto, Publish, TemplateSource};
@@ -30,13 +31,14 @@ pub fn main() -> ExitCode {
             }
         };
     }
-    let all: [(&str, fn(&Rig)); 9] = [
+    let all: [(&str, fn(&Rig)); 10] = [
         ("two_jails_on_a_bridge_talk", two_jails_on_a_bridge_talk),
         ("the_packet_filter_does_as_told", the_packet_filter_does_as_told),
         ("frames_arrive_at_a_hook", frames_arrive_at_a_hook),
         ("an_uplink_is_put_back", an_uplink_is_put_back),
         ("shared_addresses_are_aliases", shared_addresses_are_aliases),
         ("mounts_follow_no_links", mounts_follow_no_links),
+        ("a_mount_never_stays_where_a_racing_link_points", a_mount_never_stays_where_a_racing_link_points),
         ("what_a_jail_mounts_itself_is_unmounted", what_a_jail_mounts_itself_is_unmounted),
         ("child_jails_and_stubborn_processes_die", child_jails_and_stubborn_processes_die),
         ("undoing_half_of_it_leaves_nothing", undoing_half_of_it_leaves_nothing),
@@ -413,6 +415,68 @@ fn mounts_follow_no_links(rig: &Rig) {
     println!("{}", rig.refuse(&unknown));
     rig.perform(&destroy);
     std::fs::remove_dir("/tmp/outside").unwrap();
+}
+
+/// Ends the race, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who may write to the root puts a link in the place of a directory, and the directory back, all the time.
+fn a_mount_never_stays_where_a_racing_link_points(rig: &Rig) {
+    let me = id(16);
+    let root = rig.host.root(me.as_str());
+    let clone = Op::CloneCreate { name: me.to_string(), source: TemplateSource::Host };
+    rig.perform(&clone);
+    let (spot, aside, trap) = (root.join("spot"), root.join("aside"), root.join("trap"));
+    std::fs::create_dir_all("/tmp/outside/precious").unwrap();
+    std::fs::create_dir(&spot).unwrap();
+    let over = AtomicBool::new(false);
+    let (mut mounted, mut refused, mut astray) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // Refused while something is mounted there.
+                if std::fs::rename(&spot, &aside).is_ok() {
+                    std::os::unix::fs::symlink("/tmp/outside", &trap).unwrap();
+                    std::fs::rename(&trap, &spot).unwrap();
+                    std::fs::remove_file(&spot).unwrap();
+                    std::fs::rename(&aside, &spot).unwrap();
+                }
+            }
+        });
+        let _end = End(&over);
+        for _ in 0..5_000 {
+            let mount = Op::Mount(Mount {
+                root: root.clone(),
+                target: "/spot".into(),
+                fstype: "tmpfs".into(),
+                source: "tmpfs".into(),
+                options: vec!["size=1m".into()],
+                read_only: false,
+            });
+            match rig.host.perform(&mount, &NoWitness) {
+                Ok(_) => mounted += 1,
+                Err(failure) if failure.message.contains("went to") => astray += 1,
+                Err(_) => refused += 1,
+            }
+            assert!(Path::new("/tmp/outside/precious").exists(), "it stayed where the link points");
+            rig.perform(&mount.undo().unwrap());
+            let left = rig.host.observe(&[]).unwrap().mounts;
+            assert!(
+                left.keys().all(|point| !point.starts_with(&spot) && !point.starts_with(&aside)),
+                "{left:?}"
+            );
+        }
+    });
+    println!("{mounted} went through, {refused} were refused, {astray} went astray and were taken back");
+    assert!(mounted > 0 && refused > 0 && astray > 0);
+    rig.perform(&clone.undo().unwrap());
+    std::fs::remove_dir_all("/tmp/outside").unwrap();
 }
 
 fn what_a_jail_mounts_itself_is_unmounted(rig: &Rig) {

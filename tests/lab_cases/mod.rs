@@ -16,6 +16,10 @@ pub fn all() -> Vec<Case> {
         ),
         case("clones_do_not_see_each_other", files::clones_do_not_see_each_other),
         case("a_link_in_the_way_of_a_mount_is_refused", files::a_link_in_the_way_of_a_mount_is_refused),
+        case(
+            "a_mount_never_goes_where_a_racing_link_points",
+            files::a_mount_never_goes_where_a_racing_link_points,
+        ),
         case("binds_are_verified_and_volumes_survive", files::binds_are_verified_and_volumes_survive),
         case(
             "directories_are_cloned_and_shared_ones_kept",

@@ -97,6 +97,7 @@ pub struct World {
     pub fresh: Vec<Record>,
     settings: Settings,
     exits: Receiver<Exit>,
+    lost: Receiver<String>,
     wake: Option<u64>,
     random: u64,
     token: u64,
@@ -121,6 +122,7 @@ impl World {
         let mut world = Self {
             engine: Engine::new(State::default(), settings.clone()),
             exits: sim.exits(),
+            lost: sim.lost().unwrap(),
             sim,
             now: 1_000_000,
             log: Vec::new(),
@@ -182,6 +184,7 @@ impl World {
         self.engine = Engine::new(state, self.settings.clone());
         self.sim.reattach();
         self.exits = self.sim.exits();
+        self.lost = self.sim.lost().unwrap();
         self.recover();
     }
 
@@ -271,11 +274,15 @@ impl World {
         self.request(command).expect("the question was never answered")
     }
 
-    /// An exit that nobody was told of yet.
+    /// An exit, or a loss of a jail, that nobody was told of yet.
     pub fn exit(&mut self) -> bool {
-        match self.exits.try_recv() {
-            Ok(exit) if !self.dead => {
-                self.handle(Event::Exited(exit));
+        let event = match self.exits.try_recv() {
+            Ok(exit) => Some(Event::Exited(exit)),
+            Err(_) => self.lost.try_recv().ok().map(|_| Event::Lost),
+        };
+        match event {
+            Some(event) if !self.dead => {
+                self.handle(event);
                 true
             }
             _ => false,

@@ -7,6 +7,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::jails::Seen;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
 };
@@ -17,7 +18,7 @@ const SOCKETS: usize = 3;
 /// Sockets that work on a jail's network stack: a socket keeps the stack of its maker (`so_vnet`).
 ///
 /// While one is open the jail cannot die: close them before it is removed.
-pub fn sockets(jid: i32) -> io::Result<[OwnedFd; SOCKETS]> {
+pub fn sockets(jail: &Seen) -> io::Result<[OwnedFd; SOCKETS]> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
     let mut letter = Letter::new();
     let kinds = [
@@ -26,7 +27,7 @@ pub fn sockets(jid: i32) -> io::Result<[OwnedFd; SOCKETS]> {
         (libc::AF_ROUTE, libc::SOCK_RAW),
     ];
     let to = theirs.as_raw_fd();
-    visit(jid, Some(to), || {
+    visit(jail, Some(to), || {
         let mut fds = [-1; SOCKETS];
         for (fd, (family, kind)) in fds.iter_mut().zip(kinds) {
             // SAFETY: takes numbers, touches no memory.
@@ -42,8 +43,8 @@ pub fn sockets(jid: i32) -> io::Result<[OwnedFd; SOCKETS]> {
 }
 
 /// Sends a signal to every process of a jail and of its children. Whoever forks cannot outrun it, as with a list.
-pub fn kill_all(jid: i32, signal: i32) -> io::Result<()> {
-    visit(jid, None, || {
+pub fn kill_all(jail: &Seen, signal: i32) -> io::Result<()> {
+    visit(jail, None, || {
         // SAFETY: takes numbers, touches no memory. -1 leaves out the sender.
         let done = unsafe { libc::kill(-1, signal) } == 0;
         // SAFETY: the address of this thread's error number is always valid.
@@ -52,9 +53,11 @@ pub fn kill_all(jid: i32, signal: i32) -> io::Result<()> {
 }
 
 /// Runs `work` in a child attached to the jail; it may do nothing but system calls, and says whether they worked. Of our descriptors
-/// it has `keep` alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
+/// it has `keep` and the jail's alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
 /// says (pwd_chroot_chdir()), and another thread may have one open at any moment.
-fn visit(jid: i32, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::Result<()> {
+fn visit(jail: &Seen, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::Result<()> {
+    let mut kept = [keep, jail.descriptor()];
+    kept.sort_unstable();
     // SAFETY: the child makes system calls only and ends with _exit, so no lock of another thread's is waited for and nothing is
     // freed or flushed twice.
     match unsafe { libc::fork() } {
@@ -62,8 +65,8 @@ fn visit(jid: i32, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::R
         0 => {
             // SAFETY: see above; __error() is this thread's error number.
             unsafe {
-                close_all_but(keep);
-                if libc::jail_attach(jid) == 0 && work() {
+                close_all_but(kept);
+                if jail.attach() == 0 && work() {
                     libc::_exit(0)
                 }
                 libc::_exit(*libc::__error())
@@ -90,17 +93,18 @@ fn visit(jid: i32, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::R
     }
 }
 
-/// Called in the child.
-fn close_all_but(keep: Option<RawFd>) {
-    let keep = keep.and_then(|fd| libc::c_uint::try_from(fd).ok());
-    let (below, above) = (keep.unwrap_or(0), keep.map_or(0, |fd| fd + 1));
-    // SAFETY: numbers only; nothing in the child uses the descriptors that are closed.
-    unsafe {
-        if below > 0 {
-            libc::close_range(0, below - 1, 0);
+/// Called in the child. The lower of the two comes first.
+fn close_all_but(kept: [Option<RawFd>; 2]) {
+    let mut from = 0;
+    for fd in kept.into_iter().flatten().filter_map(|fd| libc::c_uint::try_from(fd).ok()) {
+        if from < fd {
+            // SAFETY: numbers only; nothing in the child uses the descriptors that are closed.
+            unsafe { libc::close_range(from, fd - 1, 0) };
         }
-        libc::close_range(above, libc::c_uint::MAX, 0);
+        from = fd + 1;
     }
+    // SAFETY: as above.
+    unsafe { libc::close_range(from, libc::c_uint::MAX, 0) };
 }
 
 /// A message with descriptors, made before the fork.

@@ -14,6 +14,7 @@ use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
 use super::pf_table::Change;
 use super::stack::Stack;
+use super::watch::Watch;
 use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, stands, uplink, zfs};
 use crate::config::spec::TemplateSource;
 use crate::host::failure::Context;
@@ -38,6 +39,7 @@ pub struct FreeBsd {
     clones: Clones,
     graph: Graph<KernelTransport>,
     keeper: keeper::Client,
+    watch: Watch,
 }
 
 impl FreeBsd {
@@ -65,6 +67,7 @@ impl FreeBsd {
             clones: Clones { state_dir: state_dir.clone() },
             graph: Graph::new(open),
             keeper: keeper::Client::start_or_connect(&state_dir)?,
+            watch: Watch::start(),
             state_dir,
         })
     }
@@ -88,10 +91,12 @@ impl FreeBsd {
         fs::create_dir_all(file.parent().unwrap_or(&self.state_dir)).doing(what)?;
         fs::write(&file, text).doing(what)?;
         let jid = jails::create(jail)?;
+        self.watch.expect(jid, &jail.name);
         Ok(Reply::Jail { jid })
     }
 
     fn jail_remove(&self, jail: &str) -> Result<(), Failure> {
+        self.watch.release(jail);
         jails::remove(jail, MOMENT)?;
         match fs::remove_file(layout::mounts(&self.state_dir, jail)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -290,7 +295,7 @@ impl Host for FreeBsd {
         let counts = processes::counts()?;
         for jail in our_jails(also)? {
             if jail.vnet {
-                match interfaces::of_jail(jail.jid) {
+                match interfaces::of_jail(&jail) {
                     Ok(interfaces) => {
                         for (name, settings) in interfaces {
                             seen.interfaces.insert(name.clone(), Some(jail.name.clone()));
@@ -298,12 +303,14 @@ impl Host for FreeBsd {
                         }
                     }
                     // It has gone meanwhile.
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => continue,
+                    Err(error) if jails::is_gone(&error) => continue,
                     Err(error) => {
                         return Err(error).doing(|| format!("list the interfaces of {}", jail.name));
                     }
                 }
             }
+            // Those that another daemon made, or jail(8).
+            self.watch.expect(jail.jid, &jail.name);
             let processes = counts.get(&jail.jid).copied().unwrap_or_default();
             seen.jails.insert(jail.name, SeenJail { jid: jail.jid, path: jail.path, processes });
         }
@@ -350,6 +357,10 @@ impl Host for FreeBsd {
         // The keeper is in reach since we are here; if it has died since, no end of a job will come, which is what an ended
         // channel says.
         self.keeper.exits().unwrap_or_else(|_| std::sync::mpsc::channel().1)
+    }
+
+    fn lost(&self) -> Option<Receiver<String>> {
+        self.watch.lost()
     }
 
     fn frames(&self, bridge: &str, link: u32) -> Result<Box<dyn Frames>, Failure> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::jails;
+use super::jails::{self, Seen};
 use super::stack::Stack;
 use crate::host::failure::Context;
 use crate::host::graph::Interfaces;
@@ -31,14 +31,14 @@ impl Interfaces for ByIoctl {
 /// Moves an interface into a jail. If it is there under its new name already, that is success: a repetition.
 pub fn move_in(interface: &str, jail: &str, inside: &str) -> Result<(), Failure> {
     let what = || format!("move {interface} into {jail} as {inside}");
-    let jid = jails::need(jail)?.jid;
+    let jail = jails::need(jail)?;
     let host = Stack::host().doing(what)?;
     if host.has(interface).doing(what)? {
         // So that it is known in the jail whose it is, and what its name is at home.
         host.describe(interface, interface).doing(what)?;
-        host.lend(interface, jid).doing(what)?;
+        host.lend(interface, jail.jid).doing(what)?;
     }
-    let there = Stack::of_jail(jid).doing(what)?;
+    let there = Stack::of_jail(&jail).doing(what)?;
     match there.has(inside).doing(what)? {
         // An interface of the jail's own might bear the name.
         true if there.description(inside).doing(what)? == interface => Ok(()),
@@ -73,7 +73,7 @@ pub fn move_home(
             _ => Ok(()),
         };
     };
-    let there = Stack::of_jail(jail.jid).doing(what)?;
+    let there = Stack::of_jail(&jail).doing(what)?;
     let named_inside = there.has(inside).doing(what)? && there.description(inside).doing(what)? == interface;
     if named_inside && inside != interface {
         there.rename(inside, interface).doing(what)?;
@@ -94,7 +94,7 @@ pub fn configure(
 ) -> Result<(), Failure> {
     let what = || format!("configure {interface} of {}", jail.unwrap_or("the host"));
     let stack = match jail {
-        Some(jail) => Stack::of_jail(jails::need(jail)?.jid),
+        Some(jail) => Stack::of_jail(&jails::need(jail)?),
         None => Stack::host(),
     }
     .doing(what)?;
@@ -122,7 +122,7 @@ pub fn configure(
 
 /// The addresses on an interface of a jail.
 pub fn addresses(interface: &str, jail: &str) -> Result<Vec<IpAddr>, Failure> {
-    let there = Stack::of_jail(jails::need(jail)?.jid).and_then(|there| there.interfaces());
+    let there = Stack::of_jail(&jails::need(jail)?).and_then(|there| there.interfaces());
     let there = there.doing(|| format!("list the addresses of {interface} in {jail}"))?;
     Ok(there.into_iter().filter(|(name, _)| name == interface).flat_map(|(_, addresses)| addresses).collect())
 }
@@ -196,8 +196,8 @@ pub fn of_host() -> Result<(Settings, Aliases), Failure> {
 }
 
 /// Our interfaces in a jail.
-pub fn of_jail(jid: i32) -> io::Result<Settings> {
-    let there = Stack::of_jail(jid)?;
+pub fn of_jail(jail: &Seen) -> io::Result<Settings> {
+    let there = Stack::of_jail(jail)?;
     let mut all = Settings::new();
     for (name, addresses) in there.interfaces()? {
         let settings = settings(&there, &name, addresses)?;

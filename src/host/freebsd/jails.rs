@@ -1,8 +1,11 @@
-//! Jails by jail_set(2), jail_get(2) and jail_remove(2).
+//! Jails by jail_set(2), jail_get(2) and jail_remove(2), and by descriptors where the kernel has them (FreeBSD 15).
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::iov::Iov;
@@ -14,8 +17,13 @@ use crate::host::{Failure, Jail};
 const NAME: usize = 256;
 const PATH: usize = 1024;
 
+/// sys/jail.h and sys/syscall.h of FreeBSD 15, which the libc crate does not have.
+const JAIL_GET_DESC: c_int = 0x40;
+const SYS_JAIL_ATTACH_JD: c_int = 597;
+const SYS_JAIL_REMOVE_JD: c_int = 598;
+
 /// A jail there is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Seen {
     /// Its number.
     pub jid: i32,
@@ -27,39 +35,120 @@ pub struct Seen {
     pub vnet: bool,
     /// Whether it has been removed and something still holds it (facts B.2).
     pub dying: bool,
+    /// Holds it fast where it is to be acted upon: what is done by a descriptor is never done to another jail that was given the
+    /// number meanwhile. None before FreeBSD 15, and none of a jail that was only listed.
+    desc: Option<OwnedFd>,
 }
 
-fn get(key: impl FnOnce(&mut Iov)) -> io::Result<Option<Seen>> {
+impl Seen {
+    /// The descriptor that [`Seen::attach`] needs, where there is one.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.desc.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Sends this process into the jail, for good: 0, or -1 with an error number. System calls only, for the child of a fork.
+    pub fn attach(&self) -> c_int {
+        // SAFETY: both take a number and touch no memory.
+        unsafe {
+            match &self.desc {
+                Some(desc) => libc::syscall(SYS_JAIL_ATTACH_JD, desc.as_raw_fd()) as c_int,
+                None => libc::jail_attach(self.jid),
+            }
+        }
+    }
+
+    /// Removes it, unless it has gone by itself.
+    fn remove(&self) -> io::Result<()> {
+        // SAFETY: both take a number and touch no memory.
+        let done = unsafe {
+            match &self.desc {
+                Some(desc) => libc::syscall(SYS_JAIL_REMOVE_JD, desc.as_raw_fd()) as c_int,
+                None => libc::jail_remove(self.jid),
+            }
+        };
+        match io::Error::last_os_error() {
+            _ if done == 0 => Ok(()),
+            error if is_gone(&error) => Ok(()),
+            error => Err(error),
+        }
+    }
+}
+
+/// Whether a call says that the jail it was for is no more: what the kernel says of its number, and of its descriptor.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT))
+}
+
+/// Whether this kernel has jail descriptors; one that has none refuses the flag before it looks for a jail.
+pub fn have_descriptors() -> bool {
+    static HAVE: OnceLock<bool> = OnceLock::new();
+    *HAVE.get_or_init(|| {
+        let mut iov = Iov::default();
+        // Not a jail's number, so that none is found.
+        iov.int("desc", -1).int("jid", -1);
+        let refused = iov.call(libc::jail_get, JAIL_GET_DESC);
+        !matches!(refused, Err(refusal) if refusal.error.raw_os_error() == Some(libc::EINVAL))
+    })
+}
+
+fn get(flags: c_int, key: impl FnOnce(&mut Iov)) -> io::Result<Option<Seen>> {
     let mut iov = Iov::default();
     key(&mut iov);
+    if flags & JAIL_GET_DESC != 0 {
+        iov.int("desc", -1);
+    }
     iov.room("jid", 4).room("path", PATH).room("vnet", 4).room("dying", 4);
     if iov.value("name").is_empty() {
         iov.room("name", NAME);
     }
-    match iov.call(libc::jail_get, libc::JAIL_DYING) {
+    match iov.call(libc::jail_get, flags) {
         Ok(jid) => Ok(Some(Seen {
             jid,
             name: iov.string("name"),
             path: iov.string("path").into(),
             vnet: iov.number("vnet") == libc::JAIL_SYS_NEW,
             dying: iov.number("dying") != 0,
+            desc: (flags & JAIL_GET_DESC != 0).then(|| kept(iov.number("desc"))).transpose()?,
         })),
         Err(refusal) if refusal.error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(refusal) => Err(refusal.error),
     }
 }
 
-/// The jail of a name, a living one before a dying one.
-pub fn find(name: &str) -> Result<Option<Seen>, Failure> {
-    get(|iov| {
+/// A descriptor that the kernel has just made, from now on not for those we execute.
+fn kept(desc: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: jail_get(2) gave it to us, and nobody else knows of it.
+    let desc = unsafe { OwnedFd::from_raw_fd(desc) };
+    // SAFETY: takes numbers, touches no memory.
+    match unsafe { libc::fcntl(desc.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(desc),
+    }
+}
+
+fn by_name(name: &str, flags: c_int) -> Result<Option<Seen>, Failure> {
+    get(flags, |iov| {
         iov.text("name", name);
     })
     .doing(|| format!("look for the jail {name}"))
 }
 
-/// The living jail of a name.
+/// The jail of a name, a living one before a dying one; to look at.
+pub fn find(name: &str) -> Result<Option<Seen>, Failure> {
+    by_name(name, libc::JAIL_DYING)
+}
+
+/// The living jail of a name, to act upon.
 pub fn alive(name: &str) -> Result<Option<Seen>, Failure> {
-    Ok(find(name)?.filter(|jail| !jail.dying))
+    by_name(name, if have_descriptors() { JAIL_GET_DESC } else { 0 })
+}
+
+/// Whether there is a living jail of this number.
+pub fn is_alive(jid: i32) -> io::Result<bool> {
+    let found = get(0, |iov| {
+        iov.int("jid", jid);
+    })?;
+    Ok(found.is_some())
 }
 
 /// The living jail of a name, which must be there.
@@ -72,7 +161,7 @@ pub fn need(name: &str) -> Result<Seen, Failure> {
 pub fn all() -> Result<Vec<Seen>, Failure> {
     let (mut all, mut last) = (Vec::new(), 0);
     let next = |last| {
-        get(|iov| {
+        get(libc::JAIL_DYING, |iov| {
             iov.int("lastjid", last);
         })
     };
@@ -108,14 +197,8 @@ pub fn create(jail: &Jail) -> Result<i32, Failure> {
 /// keep it, and its name is free already.
 pub fn remove(name: &str, patience: Duration) -> Result<(), Failure> {
     let Some(jail) = alive(name)? else { return Ok(()) };
-    // SAFETY: takes a number, touches no memory.
-    if unsafe { libc::jail_remove(jail.jid) } != 0 {
-        let error = io::Error::last_os_error();
-        // EINVAL: it has gone meanwhile.
-        if error.raw_os_error() != Some(libc::EINVAL) {
-            return Err(error).doing(|| format!("remove the jail {name}"));
-        }
-    }
+    jail.remove().doing(|| format!("remove the jail {name}"))?;
+    drop(jail);
     gone(name, patience).map(|_| ())
 }
 

@@ -30,6 +30,7 @@ mod stands;
 mod sysctl;
 mod tool;
 mod uplink;
+mod watch;
 mod zfs;
 
 pub use host::FreeBsd;

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::fsstat::{self, Mounted};
 use super::iov::{Iov, Refusal};
@@ -15,6 +16,9 @@ use crate::host::{Failure, Mount};
 const FOR_MOUNT_8: [&str; 5] = ["rw", "late", "noauto", "failok", "quiet"];
 /// File systems without anything of anybody's: cutting them loose loses nothing.
 const NOTHING_TO_LOSE: [&str; 5] = ["devfs", "fdescfs", "procfs", "linprocfs", "linsysfs"];
+
+/// One mount at a time: from before the call until its place is known.
+static MOUNTING: Mutex<()> = Mutex::new(());
 
 /// The system call itself.
 pub fn nmount(
@@ -94,6 +98,9 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     below::dirs(root.as_fd(), &mount.target, cloned)
         .doing(what)
         .map_err(|failure| hint_if(failure, libc::EMLINK, hint))?;
+    // Held until it is known where the mount went, so that one that is new and like ours is ours and not another instance's.
+    let _alone = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = fsstat::table().doing(what)?;
     nmount(&mount.fstype, &mount.source, &point, &options).map_err(|refusal| {
         let failure = refusal.failure(what());
         match failure.errno {
@@ -109,12 +116,12 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     })?;
     // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
     let table = fsstat::table().doing(what)?;
-    if table.iter().any(|seen| seen.point == point && is_ours(mount, seen)) {
+    if table.iter().any(|seen| seen.point == point && is_ours(mount, seen) && !before.contains(seen)) {
         return Ok(());
     }
-    let newest = table.iter().rfind(|seen| is_ours(mount, seen));
-    let astray = newest.map_or_else(|| "nowhere".into(), |seen| seen.point.display().to_string());
-    if let Some(seen) = newest {
+    let new = table.iter().rfind(|seen| is_ours(mount, seen) && !before.contains(seen));
+    let astray = new.map_or_else(|| "nowhere".into(), |seen| seen.point.display().to_string());
+    if let Some(seen) = new {
         seen.unmount(true).doing(|| format!("take back the mount on {astray}"))?;
     }
     Err(Failure::new(format!("{}: it went to {astray}: a link was put in the way", what())))

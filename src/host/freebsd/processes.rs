@@ -78,9 +78,9 @@ pub fn kill_every(name: &str) -> Result<(), Failure> {
         if list(jail.jid)?.is_empty() && jails::children(name)?.is_empty() {
             return Ok(true);
         }
-        match attach::kill_all(jail.jid, libc::SIGKILL) {
+        match attach::kill_all(&jail, libc::SIGKILL) {
             // It has gone by itself.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(true),
+            Err(error) if jails::is_gone(&error) => Ok(true),
             other => other.doing(|| format!("kill the processes of {name}")).map(|()| false),
         }
     })?;

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use ipnet::IpNet;
 
 use super::attach;
+use super::jails::Seen;
 use crate::ids::Id;
 
 /// sys/sockio.h, netinet6/in6_var.h; printed by a C program against the headers of 13.2.
@@ -138,8 +139,8 @@ impl Stack {
     }
 
     /// The stack of a vnet jail.
-    pub fn of_jail(jid: i32) -> io::Result<Self> {
-        let [v4, v6, route] = attach::sockets(jid)?;
+    pub fn of_jail(jail: &Seen) -> io::Result<Self> {
+        let [v4, v6, route] = attach::sockets(jail)?;
         Ok(Self { v4, v6: Some(v6), route, of_jail: true })
     }
 

@@ -31,7 +31,7 @@ pub fn stands(made: &Op) -> Result<Reply, Failure> {
         Op::AliasAdd { interface, addresses } => aliases(interface, addresses),
         Op::IfMoveIn { interface, jail, inside } => {
             let what = || format!("look for {inside} in {jail}");
-            let there = Stack::of_jail(jails::need(jail)?.jid).doing(what)?;
+            let there = Stack::of_jail(&jails::need(jail)?).doing(what)?;
             match there.has(inside).doing(what)? {
                 true => Ok(Reply::Done),
                 false => Err(no_interface(interface, jail)),

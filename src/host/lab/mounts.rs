@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{AtFlags, CWD, Mode, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -132,17 +132,18 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     .map_err(|failure| {
         hint_if(failure, libc::ELOOP, "a link is in the way, and links are not followed below a root")
     })?;
-    match kind {
+    let onto = |mount: OwnedFd| attach(&mount, &target).map(|()| mount);
+    let attached = match kind {
         Kind::Devfs => devfs(&target, &options),
         Kind::Procfs if below::components(&mount.target).doing(what)? != [OsStr::new("proc")] => {
             return Err(Failure::new(format!("{}: the lab has procfs on /proc only", what())));
         }
         // The real one belongs to the jail's pid namespace, which is not there yet: jail-init puts it on top.
         Kind::Procfs => memory("procfs", &[("size".into(), "4k".into()), ("mode".into(), "555".into())], options.attributes)
-            .and_then(|mount| attach(&mount, &target)),
-        Kind::Tmpfs => memory("tmpfs", &options.settings, options.attributes).and_then(|mount| attach(&mount, &target)),
-        Kind::Nullfs => bind(OsStr::new(&mount.source), options.attributes).and_then(|mount| attach(&mount, &target)),
-        Kind::Fdescfs => Ok(()),
+            .and_then(onto),
+        Kind::Tmpfs => memory("tmpfs", &options.settings, options.attributes).and_then(onto),
+        Kind::Nullfs => bind(OsStr::new(&mount.source), options.attributes).and_then(onto),
+        Kind::Fdescfs => return Ok(()),
     }
     .doing(what)
     .map_err(|failure| {
@@ -155,7 +156,32 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
         } else {
             failure
         }
-    })
+    })?;
+    in_its_place(&attached, &root, mount).doing(what)
+}
+
+/// Takes a mount back that did not come to lie at its place: between being found and being mounted upon, a directory can be given
+/// another name by whoever may write to the root.
+fn in_its_place(attached: &OwnedFd, root: &OwnedFd, mount: &Mount) -> io::Result<()> {
+    let number = |of: &OwnedFd| -> io::Result<u64> {
+        Ok(rustix::fs::statx(of, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
+    };
+    let ours = number(attached)?;
+    // A rename that found no mount there may still be under way. It holds the directory's lock, for which this waits; those that
+    // begin later are refused.
+    let (parent, name) = below::split(&mount.target)?;
+    let waited = below::refer(root.as_fd(), &parent)
+        .and_then(|dir| rustix::fs::mkdirat(&dir, &name, Mode::RWXU).map_err(Into::into).map(|()| dir));
+    if let Ok(dir) = waited {
+        // The place was empty. Whoever has put something into it meanwhile keeps it.
+        let _ = rustix::fs::unlinkat(&dir, &name, AtFlags::REMOVEDIR);
+    }
+    if below::refer(root.as_fd(), &mount.target).and_then(|there| number(&there)).is_ok_and(|it| it == ours) {
+        return Ok(());
+    }
+    let astray = Path::new("/proc/self/fd").join(attached.as_raw_fd().to_string());
+    rustix::mount::unmount(&astray, UnmountFlags::DETACH)?;
+    Err(io::Error::other("the directory was moved away meanwhile"))
 }
 
 /// Unmounts what [`mount`] mounted.
@@ -285,7 +311,7 @@ pub fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
 }
 
 /// A devfs: a small file system with the harmless devices of the machine bound into it.
-fn devfs(target: &OwnedFd, options: &Options) -> io::Result<()> {
+fn devfs(target: &OwnedFd, options: &Options) -> io::Result<OwnedFd> {
     let settings = [("size".into(), "1m".into()), ("mode".into(), "755".into())];
     // Made read-only, if wanted, only after it is filled.
     let mount = memory("devfs", &settings, libc::MOUNT_ATTR_NOSUID)?;
@@ -308,11 +334,11 @@ fn devfs(target: &OwnedFd, options: &Options) -> io::Result<()> {
         rustix::fs::symlinkat(to, &mount, name)?;
     }
     rustix::fs::mkdirat(&mount, "shm", Mode::from_raw_mode(0o1777))?;
-    rustix::fs::chmodat(&mount, "shm", Mode::from_raw_mode(0o1777), rustix::fs::AtFlags::empty())?;
+    rustix::fs::chmodat(&mount, "shm", Mode::from_raw_mode(0o1777), AtFlags::empty())?;
     if options.attributes != 0 {
         sys::mount_attributes(mount.as_fd(), options.attributes)?;
     }
-    Ok(())
+    Ok(mount)
 }
 
 /// fdescfs: in the lab `/dev/fd` is a link that devfs brings; where it is missing a clone gets it.

@@ -51,6 +51,7 @@ struct Inner {
     script: Script,
     refusal: Refusal,
     exits: Sender<Exit>,
+    lost: Sender<String>,
 }
 
 /// The host. Cloning it gives another handle of the same machine.
@@ -58,6 +59,7 @@ struct Inner {
 pub struct Sim {
     inner: Arc<Mutex<Inner>>,
     exits: Arc<Mutex<Option<Receiver<Exit>>>>,
+    lost: Arc<Mutex<Option<Receiver<String>>>>,
 }
 
 impl Default for Sim {
@@ -71,6 +73,7 @@ impl Sim {
     #[must_use]
     pub fn new() -> Self {
         let (sender, receiver) = channel();
+        let (lost, told) = channel();
         let script: Script = Box::new(|job| {
             if job.id.ends_with(".main") { Behaviour::Runs } else { Behaviour::Ends(Status::Exited(0)) }
         });
@@ -82,8 +85,13 @@ impl Sim {
             script,
             refusal: Box::new(|_| None),
             exits: sender,
+            lost,
         };
-        Self { inner: Arc::new(Mutex::new(inner)), exits: Arc::new(Mutex::new(Some(receiver))) }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            exits: Arc::new(Mutex::new(Some(receiver))),
+            lost: Arc::new(Mutex::new(Some(told))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -173,6 +181,7 @@ impl Sim {
         for (job, status) in inner.machine.lose_jail(jail) {
             let _ = inner.exits.send(Exit { job, status });
         }
+        let _ = inner.lost.send(jail.to_owned());
     }
 
     /// A new daemon takes the place of a dead one: it is told of every end that is not forgotten.
@@ -185,6 +194,10 @@ impl Sim {
             let _ = sender.send(Exit { job, status });
         }
         inner.exits = sender;
+        // Of a jail that went while no daemon was there its look at the start tells.
+        let (lost, told) = channel();
+        inner.lost = lost;
+        *self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(told);
         *self.exits.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(receiver);
     }
 }
@@ -290,6 +303,10 @@ impl Host for Sim {
     fn exits(&self) -> Receiver<Exit> {
         let taken = self.exits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         taken.unwrap_or_else(|| channel().1)
+    }
+
+    fn lost(&self) -> Option<Receiver<String>> {
+        self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     fn frames(&self, _: &str, _: u32) -> Result<Box<dyn Frames>, Failure> {
