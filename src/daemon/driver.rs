@@ -205,8 +205,7 @@ impl Driver {
         let handle = self.handle.clone();
         std::thread::spawn(move || {
             for jail in lost {
-                tracing::info!(jail, "a jail is gone, and not by Warren");
-                handle.tell(Event::Lost);
+                handle.tell(Event::Lost(jail));
             }
         });
     }

@@ -328,3 +328,20 @@ fn a_look_into_a_jail_that_fails_takes_nothing_down() {
     assert_ne!(instance(world, "two"), before);
     check::at_rest(world);
 }
+
+#[test]
+fn a_jail_removed_by_hand_is_missed_before_the_next_look() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    let before = instance(world, "two");
+    world.sim.refuse(|op| matches!(op, Op::JailCount { .. }).then_some(12));
+    world.sim.lose_jail(&before.jail());
+    // No time passes: neither a look at the machine nor one for processes.
+    world.settle_within(Duration::ZERO);
+    let text = format!("the jail {} went away without Warren", before.jail());
+    assert_eq!(told(world, "drift"), [text]);
+    world.sim.refuse(|_| None);
+    world.settle_within(Duration::from_secs(10));
+    assert_ne!(instance(world, "two"), before);
+    check::at_rest(world);
+}

@@ -278,7 +278,7 @@ impl World {
     pub fn exit(&mut self) -> bool {
         let event = match self.exits.try_recv() {
             Ok(exit) => Some(Event::Exited(exit)),
-            Err(_) => self.lost.try_recv().ok().map(|_| Event::Lost),
+            Err(_) => self.lost.try_recv().ok().map(Event::Lost),
         };
         match event {
             Some(event) if !self.dead => {

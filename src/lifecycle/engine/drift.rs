@@ -30,10 +30,6 @@ const TRIES: u32 = 3;
 pub struct Drift {
     /// The round under way, and the units that moved since it began.
     look: Option<(Ticket, BTreeSet<Id>)>,
-    /// Something happened during it that it may not have seen.
-    again: bool,
-    /// When the next round is due, if nothing happens before.
-    due: u64,
     rounds: u64,
     repairs: VecDeque<Repair>,
     /// Rounds in a row in which something was missed, by unit and object.
@@ -69,19 +65,6 @@ impl Engine {
         self.out.effects.push(Effect::Observe(self.last_ticket, also));
     }
 
-    /// Begins the round that is due; one that came between has put it off.
-    pub(super) fn look_if_due(&mut self) {
-        if self.now >= self.drift.due {
-            self.look();
-        }
-    }
-
-    /// Begins a round that sees what has happened by now.
-    pub(super) fn look_anew(&mut self) {
-        self.drift.again = self.drift.look.is_some();
-        self.look();
-    }
-
     /// Something of a unit changed: what a round under way saw of it means nothing.
     pub(super) fn moved(&mut self, record: &Record) {
         if let (Some((_, moving)), crate::store::record::Scope::Unit(id)) =
@@ -94,9 +77,7 @@ impl Engine {
     /// What a round saw.
     pub(super) fn observed(&mut self, ticket: Ticket, seen: Result<Inventory, Failure>) {
         let Some((_, moving)) = self.drift.look.take_if(|(of, _)| *of == ticket) else { return };
-        let after = if std::mem::take(&mut self.drift.again) { 0 } else { LOOK_EVERY };
-        self.drift.due = self.now + after;
-        self.timer(self.drift.due, Timer::Look);
+        self.timer(self.now + LOOK_EVERY, Timer::Look);
         match seen {
             Ok(seen) => {
                 self.drift.unseen = None;
@@ -148,6 +129,16 @@ impl Engine {
     }
 
     /// A unit cannot go on without what it lost. A network takes its instances with it.
+    /// The host saw a jail go that it was not told to remove. One that is on its way up or down is missed by what is done to it.
+    pub(super) fn lost(&mut self, jail: &str) {
+        let mut units = self.state.instances.values();
+        let Some(id) = units.find(|i| i.given.jail(&i.spec) == jail).map(|i| i.given.id) else { return };
+        let at_rest = matches!(self.stage(id), Some(Stage::Running | Stage::Ready));
+        if at_rest && !self.busy.contains(&id) {
+            self.lose(id, &format!("the jail {jail}"));
+        }
+    }
+
     fn lose(&mut self, id: Id, object: &str) {
         let name = self.name(id);
         let text = format!("{object} went away without Warren");

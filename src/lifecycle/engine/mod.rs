@@ -65,8 +65,8 @@ pub enum Event {
     Remembered(Vec<String>),
     /// The main process of an instance ended.
     Exited(Exit),
-    /// A jail is gone without our doing.
-    Lost,
+    /// The jail of this name is gone without our doing.
+    Lost(String),
     /// A DHCP server promises something, or takes note of something.
     Lease {
         /// The network.
@@ -354,7 +354,7 @@ impl Engine {
             Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
-            Event::Lost => self.look_anew(),
+            Event::Lost(jail) => self.lost(&jail),
             Event::Lease { network, change, token } => {
                 self.leased(network, change);
                 self.out.effects.push(Effect::Acknowledge { network, token });
@@ -457,7 +457,7 @@ impl Engine {
                 Timer::Retry(_) => {}
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
-                Timer::Look => self.look_if_due(),
+                Timer::Look => self.look(),
             }
         }
     }
