@@ -373,11 +373,13 @@ fn a_log_is_a_file_in_its_place_and_no_link() {
     assert!(it.client.run(&talks, host(), &NoWitness).is_err());
     assert!(!Path::new(&it.path("escape.log")).exists());
     // What cannot be written is lost, and the job runs.
-    std::fs::write(it.path("precious"), "kept").unwrap();
+    // It looks like a log, so that nothing but the link is against it.
+    let log = "{\"log\":\"linked\",\"format\":1,\"generation\":1}\n";
+    std::fs::write(it.path("precious"), log).unwrap();
     std::os::unix::fs::symlink(it.path("precious"), it.path("log/linked.log")).unwrap();
     (talks.id, talks.log) = ("linked".into(), "linked".into());
     assert!(it.client.run(&talks, host(), &NoWitness).unwrap().success());
-    assert_eq!(it.read("precious"), "kept");
+    assert_eq!(it.read("precious"), log);
 }
 
 #[test]

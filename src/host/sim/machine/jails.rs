@@ -55,15 +55,25 @@ impl Machine {
         ended
     }
 
-    pub(super) fn kill_all(&mut self, name: &str) -> Vec<(String, Status)> {
+    /// SIGTERM: the jobs end; what a job left behind is deaf to it.
+    pub(super) fn ask_all(&mut self, name: &str) -> Vec<(String, Status)> {
         let Some(jail) = self.jails.get_mut(name).filter(|j| !j.immortal) else { return Vec::new() };
-        jail.processes.clear();
         let mut ended = Vec::new();
         for (id, job) in &mut self.jobs {
             if job.jail.as_deref() == Some(name) && job.ended.is_none() {
+                jail.processes.remove(&job.process.pid);
                 job.ended = Some(Status::Signaled(15));
                 ended.push((id.clone(), Status::Signaled(15)));
             }
+        }
+        ended
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill_all(&mut self, name: &str) -> Vec<(String, Status)> {
+        let ended = self.ask_all(name);
+        if let Some(jail) = self.jails.get_mut(name).filter(|j| !j.immortal) {
+            jail.processes.clear();
         }
         ended
     }

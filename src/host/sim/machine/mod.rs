@@ -175,7 +175,7 @@ impl Machine {
                 Reply::Aliases { added: fresh.collect() }
             }
             Op::JailTerm { jail, .. } => {
-                ended = self.kill_all(jail);
+                ended = self.ask_all(jail);
                 Reply::Done
             }
             Op::JailKill { jail } => {
