@@ -61,9 +61,9 @@ pub trait Host: Send + Sync + 'static {
     /// The stream of ends of spawned jobs. Can be taken once; ends that happened while no daemon ran come first.
     fn exits(&self) -> Receiver<Exit>;
 
-    /// The stream of jails that are gone without our doing, by name; none where the machine cannot tell, and a look at it has to.
+    /// The stream of jails that are gone without our doing; none where the machine cannot tell, and a look at it has to.
     /// Can be taken once.
-    fn lost(&self) -> Option<Receiver<String>> {
+    fn lost(&self) -> Option<Receiver<Lost>> {
         None
     }
 
@@ -192,6 +192,15 @@ pub struct Exit {
     pub job: String,
     /// How.
     pub status: Status,
+}
+
+/// A jail that is gone without our doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its name.
+    pub jail: String,
+    /// The number it had: a later jail of its name has another.
+    pub jid: i32,
 }
 
 /// An operation that failed.

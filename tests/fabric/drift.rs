@@ -1,11 +1,16 @@
 //! Somebody changes the lab's machine by hand: what is ours is put right, what is not is left alone.
 
+#[cfg(target_os = "linux")]
 use std::io::{Read, Write};
+#[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
-use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
+use crate::lab::Lab;
+#[cfg(target_os = "linux")]
+use crate::lab::{HEAD, beacon, free_port, possible, text, wait};
 
 /// Whether the published port answers.
+#[cfg(target_os = "linux")]
 fn answers(port: u16) -> bool {
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
@@ -15,12 +20,15 @@ fn answers(port: u16) -> bool {
         && answer.contains(" 200 ")
 }
 
-fn told(lab: &Lab, kind: &str, what: &str) -> bool {
+/// Whether an event of a kind says something.
+pub fn told(lab: &Lab, kind: &str, what: &str) -> bool {
     lab.ok(&["events", "--since", "0", "--json"])
         .lines()
         .any(|line| line.contains(kind) && line.contains(what))
 }
 
+// As FreeBSD does it: freebsd::drift.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_renamed_gateway_and_an_unmounted_volume_come_back_and_a_stranger_stays() {
     if !possible(&["ip", "umount"]) {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use warren::host::sim::Sim;
-use warren::host::{Exit, Failure, Host, JobState, Mac, Op, Process, Status, Witness};
+use warren::host::{Exit, Failure, Host, JobState, Lost, Mac, Op, Process, Status, Witness};
 use warren::ids::Id;
 use warren::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings,
@@ -97,7 +97,7 @@ pub struct World {
     pub fresh: Vec<Record>,
     settings: Settings,
     exits: Receiver<Exit>,
-    lost: Receiver<String>,
+    lost: Receiver<Lost>,
     wake: Option<u64>,
     random: u64,
     token: u64,

@@ -15,6 +15,9 @@ use nix::sys::socket::{
 /// Descriptors that the child sends: AF_INET, AF_INET6, PF_ROUTE.
 const SOCKETS: usize = 3;
 
+/// How often a visitor that was killed is followed by another.
+const TRIES: u32 = 3;
+
 /// Sockets that work on a jail's network stack: a socket keeps the stack of its maker (`so_vnet`).
 ///
 /// While one is open the jail cannot die: close them before it is removed.
@@ -55,7 +58,22 @@ pub fn kill_all(jail: &Seen, signal: i32) -> io::Result<()> {
 /// Runs `work` in a child attached to the jail; it may do nothing but system calls, and says whether they worked. Of our descriptors
 /// it has `keep` and the jail's alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
 /// says (pwd_chroot_chdir()), and another thread may have one open at any moment.
+///
+/// # Errors
+/// What the kernel says of the visit; `EINTR` if visitors are killed again and again.
 fn visit(jail: &Seen, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io::Result<()> {
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        result = visit_once(jail, keep, &mut work);
+        // It was there when every process of the jail was killed, by us or by `jail -r`.
+        if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+            break;
+        }
+    }
+    result
+}
+
+fn visit_once(jail: &Seen, keep: Option<RawFd>, work: &mut impl FnMut() -> bool) -> io::Result<()> {
     let mut kept = [keep, jail.descriptor()];
     kept.sort_unstable();
     // SAFETY: the child makes system calls only and ends with _exit, so no lock of another thread's is waited for and nothing is
@@ -86,7 +104,7 @@ fn visit(jail: &Seen, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io
                     _ if libc::WIFEXITED(status) => {
                         return Err(io::Error::from_raw_os_error(libc::WEXITSTATUS(status)));
                     }
-                    _ => return Err(io::Error::other("the process sent into the jail was killed")),
+                    _ => return Err(io::Error::from_raw_os_error(libc::EINTR)),
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! FreeBSD as a [`Host`](crate::host::Host): each operation by its means.
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,18 +9,22 @@ use std::time::Duration;
 
 use warren_netgraph::transport::freebsd::{self as sockets, KernelTransport};
 
+use super::aliases::Aliases;
 use super::clones::Clones;
 use super::interfaces::{self, ByIoctl};
+use super::made::{Made, is_done_with, replaced};
+use super::notes::Notes;
 use super::pf_table::Change;
 use super::stack::Stack;
 use super::watch::Watch;
-use super::{PATIENCE, below, boot, fsstat, jails, layout, mounts, pf, processes, stands, uplink, zfs};
+use super::{PATIENCE, below, boot, jails, layout, mounts, pf, processes, stands, uplink, zfs};
 use crate::config::spec::TemplateSource;
 use crate::host::failure::Context;
 use crate::host::graph::{self, Graph};
 use crate::host::listen::bind;
 use crate::host::{
-    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Op, Reply, SeenJail, Wanted, Witness, probe,
+    Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Lost, Op, Reply, SeenJail, Wanted, Witness,
+    probe,
 };
 use crate::ids::Id;
 use crate::keeper::{self, Place};
@@ -40,6 +43,9 @@ pub struct FreeBsd {
     graph: Graph<KernelTransport>,
     keeper: keeper::Client,
     watch: Watch,
+    made: Made,
+    uplinks: Notes,
+    aliases: Aliases,
 }
 
 impl FreeBsd {
@@ -62,8 +68,12 @@ impl FreeBsd {
             let (control, _, _) = sockets::open().doing(|| "open a netgraph socket")?;
             Ok(control)
         };
+        let boot = boot::id()?;
         Ok(Self {
-            boot: boot::id()?,
+            made: Made(Notes::open(layout::jails(&state_dir), &boot)?),
+            uplinks: Notes::open(layout::uplinks(&state_dir), &boot)?,
+            aliases: Aliases::new(Notes::open(layout::aliases(&state_dir), &boot)?),
+            boot,
             clones: Clones { state_dir: state_dir.clone() },
             graph: Graph::new(open),
             keeper: keeper::Client::start_or_connect(&state_dir)?,
@@ -79,44 +89,27 @@ impl FreeBsd {
     }
 
     fn jail_create(&self, jail: &Jail) -> Result<Reply, Failure> {
-        // What is mounted by now is Warren's or the machine's; what comes later is the jail's.
-        let root = fs::canonicalize(&jail.path).doing(|| format!("the root {}", jail.path.display()))?;
-        let before: Vec<PathBuf> = (fsstat::below(&root).doing(|| "list the mounts")?.into_iter())
-            .map(|mount| mount.point)
-            .collect();
-        let file = layout::mounts(&self.state_dir, &jail.name);
-        let what = || format!("write {}", file.display());
-        let text =
-            serde_json::to_vec(&before).map_err(|error| Failure::new(format!("{}: {error}", what())))?;
-        fs::create_dir_all(file.parent().unwrap_or(&self.state_dir)).doing(what)?;
-        fs::write(&file, text).doing(what)?;
-        let jid = jails::create(jail)?;
+        let jid = self.made.create(jail)?;
         self.watch.expect(jid, &jail.name);
         Ok(Reply::Jail { jid })
     }
 
     fn jail_remove(&self, jail: &str) -> Result<(), Failure> {
         self.watch.release(jail);
-        jails::remove(jail, MOMENT)?;
-        match fs::remove_file(layout::mounts(&self.state_dir, jail)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).doing(|| format!("forget the mounts of {jail}"))
-            }
-            _ => Ok(()),
-        }
+        self.made.remove(jail, MOMENT)
     }
 
-    fn unmount_foreign(&self, jail: &str, root: &Path) -> Result<(), Failure> {
-        let file = layout::mounts(&self.state_dir, jail);
-        let before = match fs::read(&file) {
-            // It was never created, so nothing in it has mounted anything. Or it was taken over: then nobody knows which mounts
-            // were the jail's, and they stay, as jail(8) lets them.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.doing(|| format!("read {}", file.display()))?,
-        };
-        let before: Vec<PathBuf> = serde_json::from_slice(&before)
-            .map_err(|error| Failure::new(format!("read {}: {error}", file.display())))?;
-        mounts::unmount_foreign(root, &before)
+    /// Looks whether something stands. What does is noted as ours: it is asked for when a jail is to be taken over.
+    fn stands(&self, made: &Op) -> Result<Reply, Failure> {
+        let reply = stands::stands(made)?;
+        match (made, &reply) {
+            (Op::JailCreate(jail), Reply::Jail { jid }) => self.made.take_over(&jail.name, *jid)?,
+            (Op::AliasAdd { interface, .. }, Reply::Aliases { added }) => {
+                self.aliases.take(interface, added)?
+            }
+            _ => {}
+        }
+        Ok(reply)
     }
 
     fn write_file(&self, root: &Path, path: &Path, contents: &str) -> Result<(), Failure> {
@@ -161,14 +154,27 @@ impl FreeBsd {
     }
 }
 
-/// The living jails that are ours; those they made themselves are not among them.
-fn our_jails(also: &[String]) -> Result<Vec<jails::Seen>, Failure> {
-    let is_ours = |jail: &jails::Seen| Id::of_jail(&jail.name).is_some() || also.contains(&jail.name);
-    Ok(jails::all()?.into_iter().filter(|jail| !jail.dying && is_ours(jail)).collect())
+impl FreeBsd {
+    /// The living jails that are ours; those they made themselves are not among them.
+    fn our_jails(&self, also: &[String]) -> Result<Vec<jails::Seen>, Failure> {
+        let mut ours = jails::all()?;
+        ours.retain(|jail| !jail.dying && (Id::of_jail(&jail.name).is_some() || also.contains(&jail.name)));
+        let mut others = Vec::new();
+        for jail in &ours {
+            if self.made.is_other(&jail.name, jail.jid)? {
+                others.push(jail.jid);
+            }
+        }
+        ours.retain(|jail| !others.contains(&jail.jid));
+        Ok(ours)
+    }
 }
 
 impl Host for FreeBsd {
     fn perform(&self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
+        if self.made.is_replaced(op)? {
+            return if is_done_with(op) { Ok(Reply::Done) } else { Err(replaced(op)) };
+        }
         match op {
             Op::Run(job) => self.run(job, witness)?,
             Op::Spawn(job) => drop(self.keeper.spawn(job, Self::place(job)?, witness)?),
@@ -187,7 +193,7 @@ impl Host for FreeBsd {
                     return Err(super::super::not_ours(jail));
                 }
             }
-            Op::Stands { made } => return stands::stands(made),
+            Op::Stands { made } => return self.stands(made),
             Op::JailCount { jail } => {
                 return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
             }
@@ -203,16 +209,16 @@ impl Host for FreeBsd {
                     return Ok(Reply::Remark { text: failure.to_string() });
                 }
             }
-            Op::UnmountForeign { jail, root, .. } => self.unmount_foreign(jail, root)?,
+            Op::UnmountForeign { jail, root, .. } => self.made.unmount_foreign(jail, root)?,
             Op::BridgeCreate { bridge } => {
                 return self.graph.bridge_create(bridge).map(|id| Reply::Node { node: id.0 });
             }
             Op::BridgeDestroy { bridge } => self.graph.bridge_destroy(bridge)?,
             Op::UplinkAttach { bridge, interface } => {
-                uplink::attach(&self.graph, &self.state_dir, bridge, interface)?;
+                uplink::attach(&self.graph, &self.uplinks, bridge, interface)?;
             }
             Op::UplinkDetach { bridge, interface } => {
-                uplink::detach(&self.graph, &self.state_dir, bridge, interface)?;
+                uplink::detach(&self.graph, &self.uplinks, bridge, interface)?;
             }
             Op::EifaceCreate { node, mac, mtu } => {
                 return self
@@ -241,12 +247,9 @@ impl Host for FreeBsd {
                     .map(|addresses| Reply::Addresses { addresses });
             }
             Op::AliasAdd { interface, addresses } => {
-                return interfaces::add_aliases(interface, addresses)
-                    .doing(|| format!("add addresses to {interface}"))
-                    .map(|added| Reply::Aliases { added });
+                return self.aliases.add(interface, addresses).map(|added| Reply::Aliases { added });
             }
-            Op::AliasRemove { interface, addresses } => interfaces::remove_aliases(interface, addresses)
-                .doing(|| format!("remove addresses from {interface}"))?,
+            Op::AliasRemove { interface, addresses } => self.aliases.remove(interface, addresses)?,
             Op::AnchorLoad(policy) => pf::load(policy)?,
             Op::AnchorRemove { anchor } => pf::remove(anchor)?,
             Op::TableAdd { anchor, tables, addresses } => pf::table(Change::Add, anchor, tables, addresses)?,
@@ -293,7 +296,7 @@ impl Host for FreeBsd {
             }
         }
         let counts = processes::counts()?;
-        for jail in our_jails(also)? {
+        for jail in self.our_jails(also)? {
             if jail.vnet {
                 match interfaces::of_jail(&jail) {
                     Ok(interfaces) => {
@@ -359,7 +362,7 @@ impl Host for FreeBsd {
         self.keeper.exits().unwrap_or_else(|_| std::sync::mpsc::channel().1)
     }
 
-    fn lost(&self) -> Option<Receiver<String>> {
+    fn lost(&self) -> Option<Receiver<Lost>> {
         self.watch.lost()
     }
 

@@ -127,33 +127,6 @@ pub fn addresses(interface: &str, jail: &str) -> Result<Vec<IpAddr>, Failure> {
     Ok(there.into_iter().filter(|(name, _)| name == interface).flat_map(|(_, addresses)| addresses).collect())
 }
 
-/// Adds addresses to an interface of the host; gives those that were not there before.
-pub fn add_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<Vec<IpNet>> {
-    let host = Stack::host()?;
-    let there: BTreeSet<IpAddr> = (host.interfaces()?.into_iter())
-        .filter(|(name, _)| name == interface)
-        .flat_map(|(_, addresses)| addresses)
-        .collect();
-    let mut added = Vec::new();
-    for address in addresses.iter().filter(|address| !there.contains(&address.addr())) {
-        if let Err(error) = host.add(interface, *address) {
-            // All or nothing: the caller does not learn which of them were new.
-            for address in added {
-                let _: io::Result<()> = host.remove(interface, IpNet::addr(&address));
-            }
-            return Err(error);
-        }
-        added.push(*address);
-    }
-    Ok(added)
-}
-
-/// Removes addresses. Neither they nor the interface need be there.
-pub fn remove_aliases(interface: &str, addresses: &[IpNet]) -> io::Result<()> {
-    let host = Stack::host()?;
-    addresses.iter().try_for_each(|address| host.remove(interface, address.addr()))
-}
-
 /// Addresses with the interface they are on.
 pub type Aliases = BTreeSet<(String, IpNet)>;
 

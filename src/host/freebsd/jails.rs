@@ -157,6 +157,14 @@ pub fn need(name: &str) -> Result<Seen, Failure> {
         .ok_or_else(|| Failure::os(format!("jail {name}"), &io::Error::from_raw_os_error(libc::ESRCH)))
 }
 
+/// Whether a jail may do something: a parameter that is true or false.
+pub fn may(jid: i32, what: &str) -> Result<bool, Failure> {
+    let mut iov = Iov::default();
+    iov.int("jid", jid).room(what, 4);
+    iov.call(libc::jail_get, 0).map_err(|refusal| refusal.failure(format!("read {what} of jail {jid}")))?;
+    Ok(iov.number(what) != 0)
+}
+
 /// All jails, dying ones too.
 pub fn all() -> Result<Vec<Seen>, Failure> {
     let (mut all, mut last) = (Vec::new(), 0);

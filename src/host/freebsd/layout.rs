@@ -1,7 +1,8 @@
 //! Where this host keeps things below the state directory.
 //!
 //! `roots/<id>` is an instance's root, `uplinks/<interface>` how a real interface was before it was bridged,
-//! `jails/<jail>` which mounts were below a jail's root when it was made.
+//! `aliases/<interface>` which addresses on it are ours,
+//! `jails/<jail>` a jail's number, and which mounts were below its root when it was made.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +12,20 @@ pub fn roots(state_dir: &Path) -> PathBuf {
     state_dir.join("roots")
 }
 
-/// What a real interface was like before.
+/// The notes of how real interfaces were before.
 #[must_use]
-pub fn uplink(state_dir: &Path, interface: &str) -> PathBuf {
-    state_dir.join("uplinks").join(interface)
+pub fn uplinks(state_dir: &Path) -> PathBuf {
+    state_dir.join("uplinks")
 }
 
-/// What was mounted before a jail's first process.
+/// The notes of jails.
 #[must_use]
-pub fn mounts(state_dir: &Path, jail: &str) -> PathBuf {
-    state_dir.join("jails").join(jail)
+pub fn jails(state_dir: &Path) -> PathBuf {
+    state_dir.join("jails")
+}
+
+/// The notes of addresses that were added to interfaces of the host.
+#[must_use]
+pub fn aliases(state_dir: &Path) -> PathBuf {
+    state_dir.join("aliases")
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+mod aliases;
 mod attach;
 mod below;
 mod boot;
@@ -17,7 +18,9 @@ mod interfaces;
 mod iov;
 mod jails;
 mod layout;
+mod made;
 mod mounts;
+mod notes;
 mod params;
 mod pf;
 mod pf_states;

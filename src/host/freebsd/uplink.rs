@@ -2,14 +2,10 @@
 //!
 //! How it was before is kept in a file until it is put back, so that a new daemon can do it.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use warren_netgraph::transport::freebsd::KernelTransport;
 
-use super::layout;
+use super::notes::Notes;
 use super::stack::Stack;
 use crate::host::Failure;
 use crate::host::failure::Context;
@@ -29,22 +25,18 @@ struct Before {
 /// Bridges an interface.
 pub fn attach(
     graph: &Graph<KernelTransport>,
-    state_dir: &Path,
+    notes: &Notes,
     bridge: &str,
     interface: &str,
 ) -> Result<(), Failure> {
     let what = || format!("bridge {interface} into {bridge}");
     let host = Stack::host().doing(what)?;
     let capabilities = host.capabilities(interface).doing(what)?;
-    let file = layout::uplink(state_dir, interface);
-    if file.exists() {
+    if notes.get::<Before>(interface)?.is_some() {
+        let file = notes.path(interface);
         return Err(Failure::new(format!("{}: it is an uplink already ({})", what(), file.display())));
     }
-    let uplink = graph.uplink_state(interface)?;
-    let before = serde_json::to_vec(&Before { uplink, capabilities })
-        .map_err(|error| Failure::new(format!("{}: {error}", what())))?;
-    fs::create_dir_all(file.parent().unwrap_or(state_dir)).doing(what)?;
-    fs::write(&file, before).doing(|| format!("write {}", file.display()))?;
+    notes.put(interface, Before { uplink: graph.uplink_state(interface)?, capabilities })?;
     if capabilities & OFFLOADS != 0 {
         host.set_capabilities(interface, capabilities & !OFFLOADS)
             .doing(|| format!("turn off offloads of {interface}"))?;
@@ -56,18 +48,12 @@ pub fn attach(
 /// Puts an interface back as it was. Nothing to do if it is no uplink.
 pub fn detach(
     graph: &Graph<KernelTransport>,
-    state_dir: &Path,
+    notes: &Notes,
     bridge: &str,
     interface: &str,
 ) -> Result<(), Failure> {
     let what = || format!("take {interface} off {bridge}");
-    let file = layout::uplink(state_dir, interface);
-    let before = match fs::read(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.doing(|| format!("read {}", file.display()))?,
-    };
-    let before: Before = serde_json::from_slice(&before)
-        .map_err(|error| Failure::new(format!("{}: {}: {error}", what(), file.display())))?;
+    let Some(before) = notes.get::<Before>(interface)? else { return Ok(()) };
     let host = Stack::host().doing(what)?;
     // A card that was taken out needs nothing.
     if host.has(interface).doing(what)? {
@@ -77,5 +63,5 @@ pub fn detach(
                 .doing(|| format!("turn on offloads of {interface}"))?;
         }
     }
-    fs::remove_file(&file).doing(|| format!("remove {}", file.display()))
+    notes.drop(interface)
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::jails;
+use crate::host::Lost;
 
 /// sys/event.h of FreeBSD 15, which the libc crate does not have.
 const EVFILT_JAIL: i16 = -14;
@@ -20,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Watches over jails.
 pub struct Watch {
     jails: Arc<Jails>,
-    lost: Mutex<Option<Receiver<String>>>,
+    lost: Mutex<Option<Receiver<Lost>>>,
 }
 
 struct Jails {
@@ -56,8 +57,8 @@ impl Watch {
         self.jails.there().retain(|_, there| there != name);
     }
 
-    /// The names of those that are gone; can be taken once.
-    pub fn lost(&self) -> Option<Receiver<String>> {
+    /// Those that are gone; can be taken once.
+    pub fn lost(&self) -> Option<Receiver<Lost>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -68,11 +69,11 @@ impl Jails {
     }
 
     /// Until nobody listens any more.
-    fn watch(&self, tell: &Sender<String>) {
+    fn watch(&self, tell: &Sender<Lost>) {
         loop {
             for jid in self.gone() {
-                let name = self.there().remove(&jid);
-                if name.is_some_and(|name| tell.send(name).is_err()) {
+                let jail = self.there().remove(&jid);
+                if jail.is_some_and(|jail| tell.send(Lost { jail, jid }).is_err()) {
                     return;
                 }
             }

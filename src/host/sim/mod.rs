@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
-    Exit, Failure, Frames, Host, Inventory, Job, JobState, Op, Process, Reply, Status, Wanted, Witness,
+    Exit, Failure, Frames, Host, Inventory, Job, JobState, Lost, Op, Process, Reply, Status, Wanted, Witness,
 };
 use crate::ids::Id;
 pub use machine::{Machine, SimAnchor, SimBridge, SimJail};
@@ -51,7 +51,7 @@ struct Inner {
     script: Script,
     refusal: Refusal,
     exits: Sender<Exit>,
-    lost: Sender<String>,
+    lost: Sender<Lost>,
 }
 
 /// The host. Cloning it gives another handle of the same machine.
@@ -59,7 +59,7 @@ struct Inner {
 pub struct Sim {
     inner: Arc<Mutex<Inner>>,
     exits: Arc<Mutex<Option<Receiver<Exit>>>>,
-    lost: Arc<Mutex<Option<Receiver<String>>>>,
+    lost: Arc<Mutex<Option<Receiver<Lost>>>>,
 }
 
 impl Default for Sim {
@@ -178,10 +178,11 @@ impl Sim {
     /// Somebody removes a jail by hand.
     pub fn lose_jail(&self, jail: &str) {
         let mut inner = self.lock();
+        let Some(jid) = inner.machine.jails.get(jail).map(|jail| jail.jid) else { return };
         for (job, status) in inner.machine.lose_jail(jail) {
             let _ = inner.exits.send(Exit { job, status });
         }
-        let _ = inner.lost.send(jail.to_owned());
+        let _ = inner.lost.send(Lost { jail: jail.to_owned(), jid });
     }
 
     /// A new daemon takes the place of a dead one: it is told of every end that is not forgotten.
@@ -305,7 +306,7 @@ impl Host for Sim {
         taken.unwrap_or_else(|| channel().1)
     }
 
-    fn lost(&self) -> Option<Receiver<String>> {
+    fn lost(&self) -> Option<Receiver<Lost>> {
         self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde_json::json;
 
 use super::{Effect, Engine, Flight, Ticket, Timer};
-use crate::host::{Failure, Inventory, Op, Reply, Status};
+use crate::host::{Failure, Inventory, Lost, Op, Reply, Status};
 use crate::ids::Id;
 use crate::lifecycle::drift::{self, Cure, Missing};
 use crate::lifecycle::plan::service_table;
@@ -128,17 +128,20 @@ impl Engine {
         self.drift.missed = missed;
     }
 
-    /// A unit cannot go on without what it lost. A network takes its instances with it.
     /// The host saw a jail go that it was not told to remove. One that is on its way up or down is missed by what is done to it.
-    pub(super) fn lost(&mut self, jail: &str) {
+    pub(super) fn lost(&mut self, Lost { jail, jid }: &Lost) {
         let mut units = self.state.instances.values();
-        let Some(id) = units.find(|i| i.given.jail(&i.spec) == jail).map(|i| i.given.id) else { return };
+        let Some(unit) = units.find(|i| i.given.jail(&i.spec) == *jail) else { return };
+        let id = unit.given.id;
+        // Of a name that is its own a service may have had more than one.
+        let is_its = unit.unit.journal.reply("jail") == Some(&Reply::Jail { jid: *jid });
         let at_rest = matches!(self.stage(id), Some(Stage::Running | Stage::Ready));
-        if at_rest && !self.busy.contains(&id) {
+        if is_its && at_rest && !self.busy.contains(&id) {
             self.lose(id, &format!("the jail {jail}"));
         }
     }
 
+    /// A unit cannot go on without what it lost. A network takes its instances with it.
     fn lose(&mut self, id: Id, object: &str) {
         let name = self.name(id);
         let text = format!("{object} went away without Warren");

@@ -33,7 +33,7 @@ use super::import::Standing;
 use super::journal::Way;
 use crate::config::spec::{FabricSpec, InstanceSpec, LinkSpec, ServicePort};
 use crate::firewall::Policy;
-use crate::host::{Exit, Failure, Inventory, JobState, Mac, Op, Reply};
+use crate::host::{Exit, Failure, Inventory, JobState, Lost, Mac, Op, Reply};
 use crate::ids::Id;
 use crate::store::{Record, Stage, State};
 
@@ -65,8 +65,8 @@ pub enum Event {
     Remembered(Vec<String>),
     /// The main process of an instance ended.
     Exited(Exit),
-    /// The jail of this name is gone without our doing.
-    Lost(String),
+    /// A jail is gone without our doing.
+    Lost(Lost),
     /// A DHCP server promises something, or takes note of something.
     Lease {
         /// The network.
@@ -354,7 +354,7 @@ impl Engine {
             Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
             Event::Exited(exit) => self.exited(&exit),
-            Event::Lost(jail) => self.lost(&jail),
+            Event::Lost(lost) => self.lost(&lost),
             Event::Lease { network, change, token } => {
                 self.leased(network, change);
                 self.out.effects.push(Effect::Acknowledge { network, token });

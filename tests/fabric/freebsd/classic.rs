@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::{assert_bare, show};
-use crate::lab::{Lab, possible};
+use crate::drift::told;
+use crate::lab::{Lab, possible, wait};
 
 /// Where the jails' roots are: the same for both, as the paths are among what is compared.
 pub(super) const PLACE: &str = "/var/tmp/classic";
@@ -183,6 +184,59 @@ fn a_start_that_fails_runs_the_clean_up_hooks_and_leaves_nothing() {
     assert!(
         ran.iter().any(|line| line.starts_with("db last")) && !ran.iter().any(|line| line.starts_with("app"))
     );
+    nothing_is_left();
+    assert_bare(&lab);
+}
+
+/// The number of the process that somebody else's jail `db` runs.
+fn stranger() -> String {
+    show("jls -j db jid; pgrep -j db -f 'sleep 4444'")
+}
+
+const STRANGER: &str =
+    "jail -c name=db path=/ host.hostname=stranger persist && jexec db daemon -f sleep 4444";
+
+#[test]
+fn a_jail_that_somebody_else_made_in_between_is_left_alone() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    setup();
+    // Between the look whether there is one and the making of ours.
+    let slow = CONF.replace("db {\n", &format!("db {{\n\texec.prepare += '{STRANGER}';\n"));
+    std::fs::write(FILE, slow).unwrap();
+    let said = lab.fails(&["up", "--jail-conf", FILE, "db"]);
+    assert!(said.contains("db") && said.contains("exist"), "{said}");
+    lab.ok(&["down", "--jail-conf", FILE]);
+    let theirs = stranger();
+    assert_eq!(theirs.lines().count(), 2, "it is there, and its process: {theirs}");
+    show("jail -r db");
+    nothing_is_left();
+    assert_bare(&lab);
+}
+
+#[test]
+fn a_jail_made_anew_by_hand_is_no_longer_ours() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    setup();
+    lab.ok(&["up", "--jail-conf", FILE, "db"]);
+    steps();
+    // While no daemon looks.
+    lab.kill_daemon();
+    show(&format!("jail -r db; {STRANGER}"));
+    let theirs = stranger();
+    assert_eq!(theirs.lines().count(), 2, "{theirs}");
+    lab.start_daemon();
+    wait("the loss to be told of", || told(&lab, "drift", "the jail db"));
+    lab.ok(&["down", "--jail-conf", FILE]);
+    assert_eq!(stranger(), theirs, "nothing was done to it");
+    let ran = steps();
+    assert!(ran.iter().any(|line| line.starts_with("db poststop")), "what is ours was cleaned up: {ran:#?}");
+    show("jail -r db");
     nothing_is_left();
     assert_bare(&lab);
 }

@@ -3,6 +3,7 @@
 mod agreement;
 mod classic;
 mod dhcp;
+mod drift;
 mod facts;
 mod import;
 mod jails;

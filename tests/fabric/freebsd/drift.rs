@@ -1,0 +1,66 @@
+//! Somebody changes the machine by hand: what is ours is put right, what is not is left alone.
+
+use std::time::{Duration, Instant};
+
+use super::{assert_bare, show};
+use crate::drift::told;
+use crate::lab::{HEAD, Lab, beacon, possible};
+
+#[test]
+fn what_is_changed_by_hand_is_put_right_and_a_stranger_stays() {
+    if !possible(&["ifconfig", "pfctl", "umount"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let data = lab.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let volume =
+        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", data.display());
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &volume)));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let (web, inventory) = (lab.first("web"), lab.json(&["info", "--inventory"])["inventory"].clone());
+    let key = |of: &str, which: &dyn Fn(&str) -> bool| {
+        let all = inventory[of].as_object().unwrap();
+        all.keys().find(|name| which(name)).unwrap().clone()
+    };
+    let gateway = key("interfaces", &|name| name.starts_with('g'));
+    let interface = key("interfaces", &|name| name.starts_with('w'));
+    let mount = key("mounts", &|path| path.ends_with("/data"));
+    let anchor = key("anchors", &|_| true);
+    let jail = format!("warren-{}", web.rsplit_once('-').unwrap().1);
+    let address = lab.address(&web);
+    show("ifconfig lo7 create && ifconfig lo7 name wabcdefg7");
+
+    let cases = [
+        (gateway.clone(), format!("ifconfig {gateway} down name mine")),
+        (format!("the interface {gateway}, which is down,"), format!("ifconfig {gateway} down")),
+        (format!("the address 10.99.0.1 of {gateway}"), format!("ifconfig {gateway} inet 10.99.0.1 -alias")),
+        (
+            format!("the address {address} of {interface}"),
+            format!("jexec {jail} ifconfig net0 inet {address} -alias"),
+        ),
+        (mount.clone(), format!("umount {mount}")),
+        (anchor.clone(), format!("pfctl -q -a {anchor} -F all")),
+    ];
+    for (what, change) in &cases {
+        show(change);
+        // The next daemon looks when it starts; it loads all rules anew, so that an emptied anchor is for one that lives to see.
+        if *what != anchor {
+            lab.kill_daemon();
+            lab.start_daemon();
+        }
+        let end = Instant::now() + Duration::from_secs(90);
+        while !told(&lab, "mended", what) {
+            assert!(Instant::now() < end, "{what} was not put right{}", lab.daemon_log());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let answered = lab.host(&["ping", "-c", "1", "-t", "5", &address]).status.success();
+        assert!(answered, "{what}: the instance does not answer{}", lab.daemon_log());
+        assert_eq!(lab.first("web"), web, "{what}: the instance went on");
+    }
+    assert!(show(&format!("pfctl -a {anchor} -sr")).contains("pass"), "the rules are there again");
+    assert_eq!(lab.json(&["info"])["strays"][0], "interface wabcdefg7");
+    show("ifconfig wabcdefg7 destroy");
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+}
