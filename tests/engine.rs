@@ -7,8 +7,8 @@ use std::time::Duration;
 use support::{World, declare, fabric, instance, service, shop};
 use warren::config::spec::{OnStopFailure, RestartPolicy};
 use warren::host::sim::Behaviour;
-use warren::host::{Op, Status};
-use warren::lifecycle::engine::{Command, Event, NameChange};
+use warren::host::{Host, Op, Status};
+use warren::lifecycle::engine::{Command, Effect, Event, NameChange};
 use warren::store::Stage;
 use warren_dhcp::server::{ClientKey, Lease, LeaseChange, LeaseState};
 
@@ -280,4 +280,86 @@ fn a_new_daemon_has_every_name_again_before_it_takes_up_questions() {
     // The zone; and of six instances the name, and that it is ready.
     assert_eq!((names.len(), serves.len()), (1 + 6 + 6, 1), "{effects:#?}");
     assert!(names.iter().max() < serves.iter().min(), "{effects:#?}");
+}
+
+#[test]
+fn what_waits_for_its_time_does_not_grow_with_what_has_been() {
+    let mut world = World::new();
+    let one = service("one", 4, &[]);
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    let scale = |world: &mut World, replicas| {
+        let (fabric, service) = ("shop".into(), "one".into());
+        world.ask(Command::Scale { fabric, service, replicas }).unwrap();
+        world.settle_within(Duration::from_secs(2));
+    };
+    // Each round gives four addresses back, the next long before their quarantine is over.
+    for _ in 0..50 {
+        scale(&mut world, 0);
+        scale(&mut world, 4);
+    }
+    assert!(world.engine.waiting() < 30, "{} timers", world.engine.waiting());
+}
+
+#[test]
+fn an_instance_that_was_well_for_long_has_its_failures_forgiven() {
+    let mut world = World::new();
+    world.sim.script(|job| match job.id.ends_with(".main") {
+        true => Behaviour::Runs,
+        false => Behaviour::Ends(Status::Exited(0)),
+    });
+    let mut one = service("one", 1, &[]);
+    one.restart.retries = Some(3);
+    let longest = one.restart.backoff_max;
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    for _ in 0..10 {
+        world.settle_within(longest * 2);
+        let id =
+            world.engine.state.instances.values().find(|i| i.unit.stage == Stage::Ready).unwrap().given.id;
+        world.sim.end(&format!("{id}.main"), Status::Exited(1));
+        world.settle_within(Duration::from_millis(1));
+        assert_eq!(world.engine.state.service("shop", "one").unwrap().failures, 1);
+    }
+    // In a row they count.
+    for failures in 2..=3 {
+        world.settle_until(longest, |world| world.ready("shop", "one") == 1);
+        let id =
+            world.engine.state.instances.values().find(|i| i.unit.stage == Stage::Ready).unwrap().given.id;
+        world.sim.end(&format!("{id}.main"), Status::Exited(1));
+        world.settle_within(Duration::from_millis(1));
+        assert_eq!(world.engine.state.service("shop", "one").unwrap().failures, failures);
+    }
+}
+
+#[test]
+fn a_service_is_not_scaled_beyond_what_a_file_may_say() {
+    let mut world = World::new();
+    world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
+    let (fabric, service) = ("shop".into(), "one".into());
+    let refusal = world.ask(Command::Scale { fabric, service, replicas: 4_000_000 }).unwrap_err();
+    assert!(refusal.message.contains("65535"), "{}", refusal.message);
+}
+
+#[test]
+fn a_hook_that_outlived_its_daemon_is_ended_when_its_start_is_given_up() {
+    let begun = |held: Option<usize>| {
+        let mut world = World::new();
+        world.held = held;
+        world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
+        while !world.hooks.iter().any(|(_, job)| job.contains("hook.prestart.")) {
+            assert!(world.step(), "there is no such hook");
+        }
+        let hook = world.hooks.iter().find(|(_, job)| job.contains("hook.prestart.")).unwrap().clone();
+        (world, hook)
+    };
+    let (_, (number, _)) = begun(None);
+    // It runs, and the daemon dies and is followed by another, which waits for its end.
+    let (mut world, (_, job)) = begun(Some(number));
+    world.crash();
+    world.ask(Command::Drop("shop".into())).unwrap();
+    let kills =
+        |effect: &&Effect| matches!(effect, Effect::Perform(_, Op::KillJob { job: it }) if *it == job);
+    assert_eq!(world.pool.iter().filter(kills).count(), 1, "{:?}", world.pool);
+    world.settle();
+    world.assert_nothing_left();
 }

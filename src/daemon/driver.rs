@@ -27,6 +27,8 @@ const BATCH: usize = 512;
 const ADDRESS_RECORDS: usize = 10_000;
 /// How often a job that is waited for is looked at.
 const JOB_POLL: Duration = Duration::from_millis(50);
+/// For how long a keeper that cannot be asked is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long after a commit that failed, or a thread that could not be had, the next attempt is made: a full disk may be emptied.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
@@ -374,10 +376,13 @@ impl Driver {
     fn ask_job(&mut self, ticket: Ticket, job: String, wait: bool) {
         let handle = self.handle.clone();
         self.pool.run(move || {
+            let asked = Instant::now();
             loop {
                 match handle.host.job(&job) {
                     Ok(JobState::Running(_)) if wait => std::thread::sleep(JOB_POLL),
                     Ok(state) => return handle.tell(Event::Job(ticket, state)),
+                    // Whoever has no descriptor left gets one back; until it is known how the job ended it may still run.
+                    Err(_) if asked.elapsed() < ASK_AGAIN => std::thread::sleep(COMMIT_RETRY),
                     Err(failure) => return handle.tell(Event::Done(ticket, Err(failure))),
                 }
             }

@@ -43,6 +43,11 @@ pub trait Host: Send + Sync + 'static {
     /// Whether something a fabric wants can be had here, asked before anything is touched.
     fn check(&self, wanted: &Wanted) -> Result<(), Failure>;
 
+    /// Takes what stands, as [`Op::Stands`] has shown, for what this host made itself: it is Warren's from now on.
+    fn own(&self, _made: &Op, _reply: &Reply) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Lists what exists and bears a name of ours, and the jails called `also`: those of ours that keep their own names.
     fn observe(&self, also: &[String]) -> Result<Inventory, Failure>;
 

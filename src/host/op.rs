@@ -72,9 +72,8 @@ pub enum Op {
         /// The jail's name.
         jail: String,
     },
-    /// Looks whether what an operation makes is there, as it would have made it; fails with the reason where not. Changes nothing, but
-    /// what stands is the host's own from then on: this is asked when a jail is taken over. What the host cannot tell passes. The
-    /// reply is that of the operation: a jail's number, the addresses.
+    /// Looks whether what an operation makes is there, as it would have made it; fails with the reason where not. Changes nothing.
+    /// What the host cannot tell passes. The reply is that of the operation: a jail's number, the addresses.
     Stands {
         /// The operation.
         made: Box<Op>,

@@ -37,18 +37,8 @@ pub fn questions(plan: &Plan) -> Vec<(String, Op)> {
 /// # Errors
 /// All reasons why it cannot be taken over; if it is not there, that alone.
 pub fn look(host: &dyn Host, spec: &InstanceSpec) -> Result<Standing, Vec<Failure>> {
-    // The objects of such a jail are named by its spec: what Warren draws for it does not occur in the questions.
-    let nobody = Assignment {
-        id: Id::from_random(0),
-        fabric: String::new(),
-        domain: String::new(),
-        service: String::new(),
-        links: Vec::new(),
-        roots: PathBuf::new(),
-        program: PathBuf::new(),
-    };
     let (mut standing, mut reasons) = (Standing::new(), Vec::new());
-    for (key, question) in questions(&plan::instance(spec, &nobody)) {
+    for (key, question) in questions(&plan::instance(spec, &nobody())) {
         match host.perform(&question, &NoWitness) {
             Ok(reply) => drop(standing.insert(key, reply)),
             Err(failure) if key == "jail" && is_absence(&failure) => return Err(vec![failure]),
@@ -56,6 +46,30 @@ pub fn look(host: &dyn Host, spec: &InstanceSpec) -> Result<Standing, Vec<Failur
         }
     }
     if reasons.is_empty() { Ok(standing) } else { Err(reasons) }
+}
+
+/// The objects of a jail that keeps its name are named by its spec: what Warren draws for it does not occur in the questions.
+fn nobody() -> Assignment {
+    Assignment {
+        id: Id::from_random(0),
+        fabric: String::new(),
+        domain: String::new(),
+        service: String::new(),
+        links: Vec::new(),
+        roots: PathBuf::new(),
+        program: PathBuf::new(),
+    }
+}
+
+/// Has the host take what was found of a jail for its own.
+///
+/// # Errors
+/// It could not be noted.
+pub fn own(host: &dyn Host, spec: &InstanceSpec, standing: &Standing) -> Result<(), Failure> {
+    questions(&plan::instance(spec, &nobody())).into_iter().try_for_each(|(key, question)| match question {
+        Op::Stands { made } => standing.get(&key).map_or(Ok(()), |reply| host.own(&made, reply)),
+        _ => Ok(()),
+    })
 }
 
 /// Whether a failure says that there is no such jail.

@@ -440,12 +440,14 @@ fn a_mount_never_stays_where_a_racing_link_points(rig: &Rig) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                // Refused while something is mounted there.
+                // Refused while something is mounted there; and what is missing of a clone is made.
                 if std::fs::rename(&spot, &aside).is_ok() {
-                    std::os::unix::fs::symlink("/tmp/outside", &trap).unwrap();
-                    std::fs::rename(&trap, &spot).unwrap();
-                    std::fs::remove_file(&spot).unwrap();
-                    std::fs::rename(&aside, &spot).unwrap();
+                    let _ = std::os::unix::fs::symlink("/tmp/outside", &trap);
+                    let _ = std::fs::rename(&trap, &spot);
+                    let _ = std::fs::remove_file(&spot);
+                    let _ = std::fs::remove_dir(&spot);
+                    let _ = std::fs::rename(&aside, &spot);
+                    let _ = std::fs::remove_file(&trap);
                 }
             }
         });

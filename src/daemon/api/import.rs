@@ -74,6 +74,13 @@ pub(super) async fn import(
     };
     let mut taken: Vec<Taken> = looked.found.keys().map(of).collect();
     if !query.dry && !taken.is_empty() {
+        for (service, standing) in &looked.found {
+            if let Some(service) = spec.services.get(service) {
+                import::own(&*api.handle.host(), &service.instance, standing).map_err(|failure| {
+                    Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", failure.to_string())
+                })?;
+            }
+        }
         let command = Command::Import { spec: Box::new(spec.clone()), found: looked.found };
         let answer = api.handle.ask(command).await??;
         taken = serde_json::from_value(answer)

@@ -99,19 +99,6 @@ impl FreeBsd {
         self.made.remove(jail, MOMENT)
     }
 
-    /// Looks whether something stands. What does is noted as ours: it is asked for when a jail is to be taken over.
-    fn stands(&self, made: &Op) -> Result<Reply, Failure> {
-        let reply = stands::stands(made)?;
-        match (made, &reply) {
-            (Op::JailCreate(jail), Reply::Jail { jid }) => self.made.take_over(&jail.name, *jid)?,
-            (Op::AliasAdd { interface, .. }, Reply::Aliases { added }) => {
-                self.aliases.take(interface, added)?
-            }
-            _ => {}
-        }
-        Ok(reply)
-    }
-
     fn write_file(&self, root: &Path, path: &Path, contents: &str) -> Result<(), Failure> {
         let what = || format!("write {} in {}", path.display(), root.display());
         let dir = below::open_root(root).doing(what)?;
@@ -193,7 +180,7 @@ impl Host for FreeBsd {
                     return Err(super::super::not_ours(jail));
                 }
             }
-            Op::Stands { made } => return self.stands(made),
+            Op::Stands { made } => return stands::stands(made),
             Op::JailCount { jail } => {
                 return processes::count(jails::need(jail)?.jid).map(|count| Reply::Processes { count });
             }
@@ -268,6 +255,14 @@ impl Host for FreeBsd {
             Op::Probe { question, address, timeout } => probe::ask(question, *address, *timeout)?,
         }
         Ok(Reply::Done)
+    }
+
+    fn own(&self, made: &Op, reply: &Reply) -> Result<(), Failure> {
+        match (made, reply) {
+            (Op::JailCreate(jail), Reply::Jail { jid }) => self.made.take_over(&jail.name, *jid),
+            (Op::AliasAdd { interface, .. }, Reply::Aliases { added }) => self.aliases.take(interface, added),
+            _ => Ok(()),
+        }
     }
 
     fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {

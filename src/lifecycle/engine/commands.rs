@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::services::asked;
 use super::{Command, Effect, Engine, NameChange, Refusal};
+use crate::config::MOST_REPLICAS;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
 use crate::fabric;
 use crate::ids::Id;
@@ -157,6 +158,11 @@ impl Engine {
         let Some(spec) = spec else {
             return Err(Refusal::not_found(format!("the fabric `{fabric}` has no service `{service}`")));
         };
+        if replicas > MOST_REPLICAS {
+            return Err(Refusal::conflict(format!(
+                "{replicas} replicas are beyond {MOST_REPLICAS}, the most a service may have"
+            )));
+        }
         for link in &spec.instance.links {
             if let crate::config::spec::AddressMode::Fixed { addresses } = &link.address {
                 let v4 = addresses.iter().filter(|a| a.is_ipv4()).count();

@@ -89,7 +89,11 @@ impl Engine {
         let op = match question {
             Err(command) => Op::Run(probe_job(id, self.jail(id), (asked, self.now), command, timeout)),
             Ok(question) => {
-                let Some(address) = instance.given.addresses().first().copied() else { return };
+                let Some(address) = instance.given.addresses().first().copied() else {
+                    // The LAN has given it none yet.
+                    self.timer(self.now + millis(health.interval).max(20), Timer::Probe(id));
+                    return;
+                };
                 Op::Probe { question, address, timeout }
             }
         };

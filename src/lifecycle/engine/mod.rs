@@ -304,7 +304,11 @@ pub struct Engine {
     waiting: VecDeque<Id>,
     /// Fabrics whose services may need more or fewer instances.
     unsettled: BTreeSet<String>,
+    /// When each timer goes off: the heap may hold later times of it, too.
+    armed: BTreeMap<Timer, u64>,
     timers: BinaryHeap<Reverse<(u64, Timer)>>,
+    /// Since when instances are ready. Not stored: the next daemon counts from its start.
+    ready_since: BTreeMap<Id, u64>,
     wellness: BTreeMap<Id, Wellness>,
     /// The policies as they were last loaded.
     policies: BTreeMap<Id, Policy>,
@@ -328,7 +332,9 @@ impl Engine {
             movable: VecDeque::new(),
             waiting: VecDeque::new(),
             unsettled: BTreeSet::new(),
+            armed: BTreeMap::new(),
             timers: BinaryHeap::new(),
+            ready_since: BTreeMap::new(),
             wellness: BTreeMap::new(),
             policies: BTreeMap::new(),
             policies_stale: false,
@@ -439,7 +445,18 @@ impl Engine {
         self.out.effects.push(Effect::Perform(self.last_ticket, op));
     }
 
+    /// How many things wait for their time: it goes by what there is, and not by what there was.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Has something done at a time. It is done once, at the earliest of the times that were asked for.
     fn timer(&mut self, at: u64, timer: Timer) {
+        if self.armed.get(&timer).is_some_and(|armed| *armed <= at) {
+            return;
+        }
+        self.armed.insert(timer.clone(), at);
         self.timers.push(Reverse((at, timer)));
     }
 
@@ -448,7 +465,12 @@ impl Engine {
             if *at > self.now {
                 break;
             }
-            let Some(Reverse((_, timer))) = self.timers.pop() else { break };
+            let Some(Reverse((at, timer))) = self.timers.pop() else { break };
+            // An earlier one took its place.
+            if self.armed.get(&timer) != Some(&at) {
+                continue;
+            }
+            self.armed.remove(&timer);
             match timer {
                 Timer::Probe(id) => self.probe(id),
                 Timer::Count(id) => self.count(id),

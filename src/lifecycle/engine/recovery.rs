@@ -35,6 +35,9 @@ impl Engine {
                 let why = Why { kind: WhyKind::Rebooted, phase: None, text };
                 self.turn(id, Stage::Stopping, Some(why));
             } else {
+                if self.stage(id) == Some(Stage::Ready) {
+                    self.ready_since.insert(id, self.now);
+                }
                 self.resume(id);
             }
         }

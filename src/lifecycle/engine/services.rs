@@ -79,7 +79,7 @@ impl Engine {
         }
         for _ in 0..missing {
             if let Err(refusal) = self.create(fabric_name, name, &spec.instance, Some(revision)) {
-                self.trouble(fabric_name, name, &spec, &refusal.message);
+                self.trouble(fabric_name, name, &spec, &refusal.message, false);
                 break;
             }
         }
@@ -382,8 +382,12 @@ impl Engine {
             (_, RestartPolicy::Always) => true,
         };
         let text = format!("{}: {}", self.name(id), why.text);
+        // Ready for longer than the longest pause, it was well; what happens now is the first failure.
+        let steady = self.ready_since.get(&id).is_some_and(|since| {
+            u128::from(self.now.saturating_sub(*since)) >= spec.restart.backoff_max.as_millis()
+        });
         if again {
-            self.trouble(&given.fabric, &given.service, &spec, &text);
+            self.trouble(&given.fabric, &given.service, &spec, &text, steady);
         } else {
             let failures = self.state.service(&given.fabric, &given.service).map_or(0, |s| s.failures);
             self.emit(Record::Trouble {
@@ -411,12 +415,13 @@ impl Engine {
         self.emit(Record::NetworkTrouble { fabric, network: name, failures: before + 1, not_before, text });
     }
 
-    /// One more failure in a row: waits longer, or gives up.
-    fn trouble(&mut self, fabric: &str, service: &str, spec: &ServiceSpec, text: &str) {
-        let failures = self.state.service(fabric, service).map_or(0, |s| s.failures) + 1;
-        let first = u64::try_from(spec.restart.backoff.as_millis()).unwrap_or(u64::MAX);
+    /// One more failure in a row, or the first: waits longer, or gives up.
+    fn trouble(&mut self, fabric: &str, service: &str, spec: &ServiceSpec, text: &str, first: bool) {
+        let before = self.state.service(fabric, service).map_or(0, |s| s.failures);
+        let failures = if first { 1 } else { before + 1 };
+        let shortest = u64::try_from(spec.restart.backoff.as_millis()).unwrap_or(u64::MAX);
         let longest = u64::try_from(spec.restart.backoff_max.as_millis()).unwrap_or(u64::MAX);
-        let wait = first.saturating_mul(1 << (failures - 1).min(20)).min(longest);
+        let wait = shortest.saturating_mul(1 << (failures - 1).min(20)).min(longest);
         let halted = spec.restart.policy == RestartPolicy::No
             || spec.restart.retries.is_some_and(|most| failures > most);
         self.emit(Record::Trouble {

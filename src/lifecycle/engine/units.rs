@@ -226,10 +226,16 @@ impl Engine {
 
     /// A hook's process exists: it may exec once that is on disk.
     pub(super) fn started(&mut self, ticket: Ticket, job: String, process: Process) {
-        if let Some(Flight::Step { unit, .. } | Flight::Ask { unit, .. }) = self.flights.get(&ticket) {
-            let unit = *unit;
+        if let Some(Flight::Step { unit, way, .. } | Flight::Ask { unit, way, .. }) =
+            self.flights.get(&ticket)
+        {
+            let (unit, up) = (*unit, *way == Way::Up);
             self.out.sync = true;
-            self.emit(Record::Job { unit, job, process });
+            self.emit(Record::Job { unit, job: job.clone(), process });
+            // The start was given up before there was anything that could be ended.
+            if up && !self.stage(unit).is_some_and(Stage::is_wanted) {
+                self.perform(Flight::Interrupt, Op::KillJob { job });
+            }
         }
         self.out.effects.push(Effect::Release(ticket));
     }
@@ -365,17 +371,28 @@ impl Engine {
         self.note_trouble(id, &why);
         self.wellness.remove(&id);
         let running = self.flights.values().find_map(|flight| match flight {
-            Flight::Step { unit, way: Way::Up, key } if *unit == id => Some(key.clone()),
+            // Begun by this daemon, or by the one before it.
+            Flight::Step { unit, way: Way::Up, key } | Flight::Ask { unit, way: Way::Up, key }
+                if *unit == id =>
+            {
+                Some(key.clone())
+            }
             _ => None,
         });
         if let Some(Act::Host(Op::Run(job))) = running.and_then(|key| self.act(id, &key)) {
-            self.perform(Flight::Interrupt, Op::KillJob { job: job.id });
+            self.interrupt(id, job.id);
         }
         self.turn(id, Stage::Stopping, Some(why));
         // Right after a recovery nothing is in flight of a start that is in doubt.
         if !self.busy.contains(&id) {
             self.end_orphan(id);
         }
+    }
+
+    /// Ends a hook of a start that is given up.
+    fn interrupt(&mut self, id: Id, job: String) {
+        let job = self.job_id(id, job);
+        self.perform(Flight::Interrupt, Op::KillJob { job });
     }
 
     fn aborted(&mut self, id: Id, key: String, failure: &Failure) {
@@ -404,6 +421,7 @@ impl Engine {
             }
             Way::Join => {
                 self.turn(id, Stage::Ready, None);
+                self.ready_since.insert(id, self.now);
                 if self.state.networks.contains_key(&id) {
                     self.out.effects.push(Effect::Serve(id));
                     self.policies_stale = true;
@@ -434,6 +452,7 @@ impl Engine {
     }
 
     fn gone(&mut self, id: Id) {
+        self.ready_since.remove(&id);
         // A start that failed before its first step has nothing to release but what was drawn for it.
         if self.state.instances.get(&id).is_some_and(|i| i.assigned) {
             self.release(id);
