@@ -132,6 +132,13 @@ fn named_jails_bring_what_they_depend_on_and_take_what_depends_on_them() {
     assert_eq!(conf.services_down(&["db".into()]).expect("it is there"), ["app", "db"]);
     assert_eq!(conf.services_down(&["net".into()]).expect("it is there"), ["app", "db", "cache", "net"]);
     assert!(conf.fabric(&["nobody".into()]).is_err());
+    assert_eq!(conf.services_down(&["*".into()]).expect("all").len(), conf.jails.len());
+    let text = "path = /j/$name; persist; a { } a.b { } a.c.d { } e { }";
+    let conf = read(text).expect("it is right");
+    let spec = conf.fabric(&["a.*".into()]).unwrap_or_else(|report| panic!("{report:#}"));
+    assert_eq!(spec.services.keys().collect::<Vec<_>>(), ["a", "a-b", "a-c-d"]);
+    assert_eq!(conf.services_of("a.*").expect("it covers two"), ["a-b", "a-c-d"]);
+    assert!(conf.services_of("x.*").expect_err("none").to_string().contains("a problem"));
 }
 
 #[test]
@@ -206,7 +213,7 @@ fn no_two_jails_have_one_service() {
     assert_eq!(spec.services.len(), 6);
     assert_eq!((root("x"), root("x-2"), root("jail")), ("/j/X".into(), "/j/y".into(), "/j/j".into()));
     for jail in &conf.jails {
-        let service = conf.service_of(&jail.name).expect("it is there");
+        let service = conf.services_of(&jail.name).expect("it is there").remove(0);
         assert_eq!(root(&service), jail.text("path").unwrap_or_default());
     }
 }
@@ -325,10 +332,40 @@ fn file_systems_may_be_mounted_on_the_root_and_over_one_another() {
     assert_eq!(plans(&converted), plans(&spec), "{toml}");
 }
 
+/// What FreeBSD's own tests of jail(8) look at, as far as a plan shows it: which commands run, and by which name and number the jail is
+/// known to them.
+#[test]
+fn upstream_tests_of_names_and_numbers_hold() {
+    let file =
+        cases().into_iter().find(|path| path.ends_with("31-upstream-tests.conf")).expect("it is there");
+    let spec = load(&file).fabric(&[]).unwrap_or_else(|report| panic!("{report:#}"));
+    let seen = |service: &str| {
+        let (_, plan) = plans(&spec).into_iter().find(|(name, _)| name == service).expect("it is a service");
+        let created = plan.up.iter().find_map(|step| match &step.act {
+            Act::Host(Op::JailCreate(jail)) => {
+                Some((jail.name.clone(), jail.params.get("jid").cloned(), jail.hostname.clone()))
+            }
+            _ => None,
+        });
+        let (name, jid, hostname) = created.expect("a jail is made");
+        let keys: Vec<String> = plan.up.iter().map(|step| step.key.clone()).collect();
+        assert!(
+            keys.iter().any(|key| key == "hook.prestart.0")
+                && plan.down.iter().any(|u| u.key == "hook.prestop.0")
+        );
+        (name, jid, hostname)
+    };
+    let number = |jid: i64| Some(warren::config::spec::ParamValue::Int(jid));
+    assert_eq!(seen("basejail").0, "basejail");
+    assert_eq!((seen("j5309").0, seen("j5309").1), ("named".into(), number(5309)));
+    assert_eq!(seen("j5310"), ("5310".into(), number(5310), "5310".into()));
+    assert_eq!((seen("numbered").0, seen("numbered").1), ("numbered".into(), number(5311)));
+}
+
 #[test]
 fn comments_and_proposals_come_along() {
     let text = "# My jails.\n\n# Serves the shop.\n// Ask Jo before changing it.\nshop { # the root\n path = /j/shop; vnet;\n\
-        vnet.interface = ng0_shop; exec.prestart = \"jng bridge shop em0\"; exec.start = \"ifconfig ng0_shop inet 192.0.2.5/24\";\n}\n";
+        vnet.interface = ng0_shop; exec.prestart = \"jng bridge shop em0\"; exec.start = \"ifconfig ng0_shop 10.0.7.5/22\";\n}\n";
     let toml = read(text).and_then(|conf| conf.convert()).unwrap_or_else(|report| panic!("{report:#}"));
     let line = |words: &str| {
         toml.lines().position(|line| line == words).unwrap_or_else(|| panic!("{words}\n{toml}"))
@@ -340,7 +377,10 @@ fn comments_and_proposals_come_along() {
             && line("# the root") < line("[services.shop]")
     );
     assert!(toml.contains("# networks = [\"lan\"]") && toml.contains("# uplink = \"em0\""), "{toml}");
-    assert!(toml.contains("# address = [\"192.0.2.5\"]"), "{toml}");
+    assert!(
+        toml.contains("# address = [\"10.0.7.5\"]") && toml.contains("# ipv4 = \"10.0.4.0/22\""),
+        "{toml}"
+    );
 }
 
 proptest! {

@@ -11,7 +11,7 @@ use crate::daemon::api::view::Fabric;
 /// What a verb is about: a warren.toml, or jails of a file of jail(8).
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// A warren.toml [default: warren.toml]; with --jail-conf, names of jails [default: all]
+    /// A warren.toml [default: warren.toml]; with --jail-conf, names of jails or wildcards like 'a.*' [default: all]
     #[arg(value_name = "FILE|JAIL")]
     what: Vec<String>,
     /// Take the jails of a file of jail(8), those they depend on included

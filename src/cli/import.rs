@@ -46,7 +46,11 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
 
 /// The services of the jails that are named.
 fn services(conf: &JailConf, jails: &[String]) -> Result<Vec<String>, Fail> {
-    jails.iter().map(|jail| conf.service_of(jail).map_err(|report| refused(&report))).collect()
+    let mut services = Vec::new();
+    for jail in jails {
+        services.extend(conf.services_of(jail).map_err(|report| refused(&report))?);
+    }
+    Ok(services)
 }
 
 fn tell(imported: &Imported, dry: bool) {

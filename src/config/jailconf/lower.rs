@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::JailConf;
 use super::check;
-use super::names::{kind, positive};
+use super::names::{is_wild, kind, positive, wild_match};
 use super::resolve::{Jail, Param};
 use super::tree::Place;
 use super::{mounts, settings};
@@ -129,8 +129,7 @@ impl JailConf {
         let (edges, _) = check::edges(&self.jails);
         let mut open = Vec::new();
         for name in only {
-            self.named(name)?;
-            open.extend(self.jails.iter().position(|jail| jail.name == *name));
+            open.extend(self.targets(name)?);
         }
         let mut wanted = BTreeSet::new();
         while let Some(number) = open.pop() {
@@ -151,8 +150,7 @@ impl JailConf {
         let (edges, _) = check::edges(&self.jails);
         let mut gone: BTreeSet<usize> = BTreeSet::new();
         for name in only {
-            self.named(name)?;
-            gone.extend(self.jails.iter().position(|jail| jail.name == *name));
+            gone.extend(self.targets(name)?);
         }
         loop {
             let depends = |number: &usize| edges[*number].iter().any(|need| gone.contains(need));
@@ -179,16 +177,27 @@ impl JailConf {
         Ok(order)
     }
 
-    /// The service that a jail is run as.
+    /// The services that a jail, or all that a wildcard covers, are run as.
     ///
     /// # Errors
     ///
     /// There is no such jail.
-    pub fn service_of(&self, jail: &str) -> Result<String, Report> {
-        self.named(jail)?;
+    pub fn services_of(&self, jail: &str) -> Result<Vec<String>, Report> {
         let names = service_names(&self.jails);
-        let number = self.jails.iter().position(|other| other.name == jail).unwrap_or_default();
-        Ok(names.into_iter().nth(number).unwrap_or_default())
+        Ok(self.targets(jail)?.into_iter().map(|number| names[number].clone()).collect())
+    }
+
+    /// The jails that a name on a command line means: a wildcard all that it covers (`usr.sbin/jail/state.c`, `start_state`).
+    fn targets(&self, name: &str) -> Result<Vec<usize>, Report> {
+        if is_wild(name) {
+            let covered = |(number, jail): (usize, &Jail)| wild_match(&jail.name, name).then_some(number);
+            let all: Vec<usize> = self.jails.iter().enumerate().filter_map(covered).collect();
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        self.named(name)?;
+        Ok(self.jails.iter().position(|jail| jail.name == name).into_iter().collect())
     }
 
     /// The jails that are services of these names.

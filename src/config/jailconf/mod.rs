@@ -144,7 +144,7 @@ impl JailConf {
             let names = || self.jails.iter().map(|jail| jail.name.as_str());
             let help = match nearest(name, names()) {
                 Some(near) => format!("did you mean `{}`?", shown(near)),
-                None if is_wild(name) => "a wildcard is no jail: it adds to others".to_owned(),
+                None if is_wild(name) => "no jail of the file is covered by this wildcard".to_owned(),
                 None => format!("it defines {}", shown(&names().collect::<Vec<_>>().join(", "))),
             };
             Report::new(&*self.name, vec![Problem::new("jail.conf::missing-jail", "", message).help(help)])

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::iov::Iov;
 use super::stack::Stack;
 use super::{fsstat, jails, mounts, params, tool};
+use crate::host::booleans;
 use crate::host::failure::Context;
 use crate::host::stands::{
     difference, has_child, is_dying, no_alias, no_interface, no_jail, no_mount, other_jail,
@@ -134,7 +135,7 @@ fn allowed_besides(wanted: &Jail, jid: i32) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     for name in names.lines().filter_map(|line| line.strip_prefix("security.jail.param.")) {
         let name = name.trim_end_matches('.');
-        let negative = negative(name);
+        let negative = booleans::negative(name);
         if wanted.params.contains_key(name) || wanted.params.contains_key(&negative) {
             continue;
         }
