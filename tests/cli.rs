@@ -312,3 +312,27 @@ fn a_jail_conf_may_be_a_pipe_and_its_remarks_are_told_beside_the_answer() {
     assert!(world.text(1, &["config", "check", &wrong]).contains("did you mean `depend`?"));
     assert!(world.text(1, &["plan", "--jail-conf", &wrong]).contains("did you mean `depend`?"));
 }
+
+#[test]
+fn two_files_of_one_name_are_not_one_fabric() {
+    let world = World::new();
+    std::fs::create_dir(world.dir.path().join("other")).unwrap();
+    let conf = world.file("jail.conf", "path = /j/$name; persist; web { }");
+    let other = world.file("other/jail.conf", "path = /k/$name; persist; db { }");
+    world.json(0, &["up", "--jail-conf", &conf]);
+    for words in [
+        &["up", "--jail-conf", &other][..],
+        &["down", "--jail-conf", &other],
+        &["down", "--jail-conf", &other, "db"],
+    ] {
+        let refused = world.text(1, words);
+        assert!(
+            refused.contains("the fabric `jail` is of") && refused.contains("other/jail.conf"),
+            "{refused}"
+        );
+    }
+    world.json(0, &["up", "--jail-conf", &conf]);
+    world.json(0, &["down", "--jail-conf", &conf]);
+    world.json(0, &["up", "--jail-conf", &other]);
+    world.json(0, &["down", "--jail-conf", &other]);
+}

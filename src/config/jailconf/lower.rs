@@ -93,6 +93,7 @@ impl JailConf {
             networks: BTreeMap::new(),
             templates: BTreeMap::new(),
             services,
+            origin: self.origin(),
         };
         let found = rules::check(&spec);
         sink.problems.extend_without_echoes(found);
@@ -206,6 +207,12 @@ impl JailConf {
         let names = service_names(&self.jails);
         let jails = self.jails.iter().zip(&names).filter(|(_, name)| services.contains(&name.as_str()));
         jails.map(|(jail, _)| jail.name.clone()).collect()
+    }
+
+    /// The file it is, whatever way led to it; none if it is no file, a pipe for one.
+    #[must_use]
+    pub fn origin(&self) -> Option<PathBuf> {
+        std::fs::canonicalize(&self.name).ok().filter(|path| path.is_file())
     }
 
     /// The name of the fabric it is run as.
