@@ -281,3 +281,58 @@ fn taking_over_says_what_it_took_and_why_not() {
     assert_eq!(import(0, &["--dry-run"])["taken"], Value::Array(vec![]));
     world.json(0, &["down", "--jail-conf", &conf]);
 }
+
+#[test]
+fn a_jail_conf_may_be_a_pipe_and_its_remarks_are_told_beside_the_answer() {
+    let world = World::new();
+    let text = "web { path = /x; persist; allow.newthing; mount = '/a /x nullfs ro'; }";
+    let piped = |words: &[&str]| -> (Value, String) {
+        let mut command = world.command(words);
+        command.arg("--json").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?} {told}");
+        (serde_json::from_slice(&output.stdout).unwrap(), told)
+    };
+    // Twice the same text: a pipe has it once.
+    assert_eq!(piped(&["config", "show", "/dev/stdin"]).0[0]["name"], "web");
+    assert_eq!(piped(&["config", "show", "-"]).0[0]["name"], "web");
+    let (checked, told) = piped(&["config", "check", "-"]);
+    assert_eq!((&checked["runs"], checked["remarks"].as_array().unwrap().len()), (&true.into(), 1));
+    assert!(told.contains("`allow.newthing` is not a parameter of jail(8)'s base system"), "{told}");
+    for words in [&["plan", "--jail-conf", "-"][..], &["convert", "-"]] {
+        assert!(piped(words).1.contains("allow.newthing"), "{words:?}");
+    }
+    let conf = world.file("jail.conf", "web { path = /x; persist; host = inherit; }");
+    assert_eq!(world.json(0, &["config", "check", &conf])["runs"], false);
+    assert!(world.text(0, &["config", "check", &conf]).contains("`warren up` does not"));
+    let wrong = world.file("jail.conf", "web { path = /x; persist; depends = db; }");
+    assert!(world.text(1, &["config", "check", &wrong]).contains("did you mean `depend`?"));
+    assert!(world.text(1, &["plan", "--jail-conf", &wrong]).contains("did you mean `depend`?"));
+}
+
+#[test]
+fn two_files_of_one_name_are_not_one_fabric() {
+    let world = World::new();
+    std::fs::create_dir(world.dir.path().join("other")).unwrap();
+    let conf = world.file("jail.conf", "path = /j/$name; persist; web { }");
+    let other = world.file("other/jail.conf", "path = /k/$name; persist; db { }");
+    world.json(0, &["up", "--jail-conf", &conf]);
+    for words in [
+        &["up", "--jail-conf", &other][..],
+        &["down", "--jail-conf", &other],
+        &["down", "--jail-conf", &other, "db"],
+    ] {
+        let refused = world.text(1, words);
+        assert!(
+            refused.contains("the fabric `jail` is of") && refused.contains("other/jail.conf"),
+            "{refused}"
+        );
+    }
+    world.json(0, &["up", "--jail-conf", &conf]);
+    world.json(0, &["down", "--jail-conf", &conf]);
+    world.json(0, &["up", "--jail-conf", &other]);
+    world.json(0, &["down", "--jail-conf", &other]);
+}

@@ -224,7 +224,8 @@ fn fstab_files_are_read_once_and_beside_the_configuration() {
 fn a_spec_sent_by_anyone_is_judged_by_the_rules_of_a_file() {
     use config::spec::*;
     type Change = fn(&mut FabricSpec);
-    let cases: [(&str, Change); 15] = [
+    let cases: [(&str, Change); 16] = [
+        ("origin", |spec| spec.origin = Some("/etc/\u{1b}[2J".into())),
         ("name", |spec| spec.name = "x\" pass all".into()),
         ("domain", |spec| spec.domain = "shop.internal\nserver=evil".into()),
         ("networks.shop", |spec| with_net(spec, |net| net.name = "other".into())),

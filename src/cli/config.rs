@@ -7,6 +7,7 @@ use utoipa::OpenApi;
 
 use super::out::{self, Output};
 use super::{Fail, fabrics};
+use crate::config::jailconf::Checked;
 use crate::config::{Document, Problem, Report};
 
 #[derive(Debug, clap::Subcommand)]
@@ -23,7 +24,7 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Files: a warren.toml or a jail.conf
+    /// Files: a warren.toml or a jail.conf; - is the standard input
     #[arg(value_name = "FILE", default_value = "warren.toml")]
     files: Vec<PathBuf>,
     /// They are files of jail(8), whatever they look like
@@ -35,7 +36,7 @@ pub struct CheckArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
-    /// A warren.toml or a jail.conf
+    /// A warren.toml or a jail.conf; - is the standard input
     #[arg(value_name = "FILE", default_value = "warren.toml")]
     file: PathBuf,
     /// Only this jail, or service
@@ -110,17 +111,15 @@ fn checked(file: &Path, forced: bool) -> Result<(Value, String), Report> {
             Ok((json!({ "file": file, "ok": true, "spec": spec }), line))
         }
         Document::Jails(conf) => {
-            conf.verify(None)?;
+            let Checked { remarks, runs } = conf.check()?;
             let names: Vec<&str> = conf.jails.iter().map(|jail| jail.name.as_str()).collect();
-            let remarks = conf.remarks();
-            for remark in &remarks {
-                out::note(fabrics::drawn(remark).trim_end());
-            }
+            fabrics::remark(&remarks);
             let (jails, files) = (names.len(), conf.files.len());
+            let but = if runs { "" } else { "; jail(8) would run it, `warren up` does not" };
             let line =
-                format!("{}: {jails} jails in {files} files, {} remarks", file.display(), remarks.len());
+                format!("{}: {jails} jails in {files} files, {} remarks{but}", file.display(), remarks.len());
             let remarks: Vec<Value> = remarks.iter().map(Problem::to_json).collect();
-            Ok((json!({ "file": file, "ok": true, "jails": names, "remarks": remarks }), line))
+            Ok((json!({ "file": file, "ok": true, "runs": runs, "jails": names, "remarks": remarks }), line))
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::config::jailconf::{self, OnDisk};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file of jail(8): /etc/jail.conf
+    /// A file of jail(8): /etc/jail.conf; - is the standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -18,8 +18,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8, Fail> {
-    let text = jailconf::load(&args.file, &mut OnDisk).and_then(|conf| conf.convert());
-    let text = text.map_err(|report| fabrics::refused(&report))?;
+    let converted =
+        jailconf::load(&args.file, &mut OnDisk).and_then(|conf| Ok((conf.convert()?, conf.remarks())));
+    let (text, remarks) = converted.map_err(|report| fabrics::refused(&report))?;
+    fabrics::remark(&remarks);
     if args.output.json {
         out::json(&json!({ "toml": text }));
     } else {

@@ -28,13 +28,21 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
         return take(&client, &fabrics::named(args.source.own()?)?, args.output, args.timeout).await;
     };
     let fabric = conf.fabric_name();
+    let up: Vec<Fabric> = client.get("/v1/fabrics").await?;
+    let there = up.iter().find(|there| there.name == fabric);
+    let (theirs, own) = (there.and_then(|there| there.origin.clone()), conf.origin());
+    if let (Some(theirs), Some(own)) = (theirs, own)
+        && *theirs != *own.display().to_string()
+    {
+        let message = format!("the fabric `{fabric}` is of {theirs}, and this is {}", own.display());
+        return Err(Fail::of(1, "conflict", message).hint("give the file it was brought up from"));
+    }
     if only.is_empty() {
         return take(&client, &fabric, args.output, args.timeout).await;
     }
     // As jail(8): those that depend on one go before it.
     let services = conf.services_down(only).map_err(|report| fabrics::refused(&report))?;
-    let up: Vec<Fabric> = client.get("/v1/fabrics").await?;
-    let there = up.iter().find(|there| there.name == fabric).map_or(&[][..], |there| &there.services);
+    let there = there.map_or(&[][..], |there| &there.services);
     let wanted = |service: &&String| there.iter().any(|s| s.name == **service && s.wanted > 0);
     let mut code = 0;
     for service in services.iter().filter(wanted) {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use super::{Client, Fail, out};
 use crate::config::jailconf::{self, JailConf};
 use crate::config::spec::FabricSpec;
-use crate::config::{self, Report};
+use crate::config::{self, Problem, Report};
 use crate::daemon::api::view::Fabric;
 
 /// What a verb is about: a warren.toml, or jails of a file of jail(8).
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// A warren.toml [default: warren.toml]; with --jail-conf, names of jails [default: all]
+    /// A warren.toml [default: warren.toml]; with --jail-conf, names of jails or wildcards like 'a.*' [default: all]
     #[arg(value_name = "FILE|JAIL")]
     what: Vec<String>,
     /// Take the jails of a file of jail(8), those they depend on included
@@ -39,9 +39,23 @@ impl Source {
     /// What is wanted.
     pub fn load(&self) -> Result<FabricSpec, Fail> {
         match self.jails()? {
-            Some((conf, only)) => conf.fabric(only).map_err(|report| refused(&report)),
+            Some((conf, only)) => jails(&conf, only),
             None => load(Path::new(self.own()?)),
         }
+    }
+}
+
+/// What Warren runs of a jail.conf, its remarks told beside it.
+pub fn jails(conf: &JailConf, only: &[String]) -> Result<FabricSpec, Fail> {
+    let spec = conf.fabric(only).map_err(|report| refused(&report))?;
+    remark(&conf.remarks());
+    Ok(spec)
+}
+
+/// Tells remarks: on standard error, for people.
+pub fn remark(remarks: &[Problem]) {
+    for remark in remarks {
+        out::note(drawn(remark).trim_end());
     }
 }
 

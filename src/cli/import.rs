@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::client::segment;
 use super::daemon::{Starting, ensure};
-use super::fabrics::refused;
+use super::fabrics::{jails, refused};
 use super::out::{self, Output};
 use super::{Context, Fail};
 use crate::config::jailconf::{self, JailConf};
@@ -31,7 +31,7 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let conf = jailconf::load(&args.jail_conf, &mut jailconf::OnDisk).map_err(|report| refused(&report))?;
-    let spec = conf.fabric(&args.jails).map_err(|report| refused(&report))?;
+    let spec = jails(&conf, &args.jails)?;
     let services = services(&conf, &args.jails)?;
     let client = ensure(context, &args.starting).await?;
     let path = format!("/v1/fabrics/{}/import?dry={}", segment(&spec.name), args.dry_run);
@@ -46,7 +46,11 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
 
 /// The services of the jails that are named.
 fn services(conf: &JailConf, jails: &[String]) -> Result<Vec<String>, Fail> {
-    jails.iter().map(|jail| conf.service_of(jail).map_err(|report| refused(&report))).collect()
+    let mut services = Vec::new();
+    for jail in jails {
+        services.extend(conf.services_of(jail).map_err(|report| refused(&report))?);
+    }
+    Ok(services)
 }
 
 fn tell(imported: &Imported, dry: bool) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::segment;
 use super::daemon::{Starting, ensure};
-use super::fabrics::{Source, refused};
+use super::fabrics::{Source, jails};
 use super::follow::{Ended, Goal, Watch, duration};
 use super::out::{self, Output};
 use super::{Client, Context, Fail};
@@ -55,7 +55,7 @@ async fn wanted(context: &Context, source: &Source) -> Result<FabricSpec, Fail> 
         let up: Vec<&str> = services.iter().filter(|s| s.wanted > 0).map(|s| s.name.as_str()).collect();
         only.extend(conf.jails_of(&up));
     }
-    conf.fabric(&only).map_err(|report| refused(&report))
+    jails(&conf, &only)
 }
 
 /// Declares a fabric; `dry` only asks what would change.

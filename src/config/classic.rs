@@ -61,15 +61,23 @@ fn address(text: &str, default: Option<&str>) -> Result<(IpAddr, Option<Alias>),
         Some((interface, rest)) => (Some(interface), rest),
         None => (default, text),
     };
-    let rest = rest.trim();
-    if let Some((_, arguments)) = rest.split_once(' ') {
-        let why = format!("`{}` has arguments for ifconfig(8): `{}`", shown(text), shown(arguments));
-        return Err((
-            why,
-            "Warren adds the address itself: set the rest in exec.prepare and undo it in exec.release",
-        ));
+    let mut words = rest.split_ascii_whitespace();
+    let rest = words.next().unwrap_or_default();
+    let (plain, mut mask) = rest.split_once('/').map_or((rest, None), |(plain, mask)| (plain, Some(mask)));
+    // What else ifconfig(8) can be told about a mask; `alias` is what jail(8) says itself.
+    while let Some(word) = words.next() {
+        let value = match word {
+            "alias" => continue,
+            "netmask" | "prefixlen" if mask.is_none() => words.next(),
+            _ => None,
+        };
+        let Some(value) = value else {
+            let why = format!("`{}` has arguments for ifconfig(8): `{}`", shown(text), shown(word));
+            let help = "Warren takes `netmask` and `prefixlen`: set the rest in exec.prepare and undo it in exec.release";
+            return Err((why, help));
+        };
+        mask = Some(value);
     }
-    let (plain, mask) = rest.split_once('/').map_or((rest, None), |(plain, mask)| (plain, Some(mask)));
     let wrong = || {
         let why = format!("`{}` is not interface|address/mask", shown(text));
         (why, "as in jail(8): \"em0|192.0.2.10/24\", or the address alone")
@@ -78,13 +86,15 @@ fn address(text: &str, default: Option<&str>) -> Result<(IpAddr, Option<Alias>),
     let whole = if plain.is_ipv4() { 32 } else { 128 };
     let length = match mask {
         None => whole,
-        // 255.255.255.0
-        Some(mask) if plain.is_ipv4() && mask.contains('.') => match mask.parse() {
-            Ok(IpAddr::V4(mask)) if mask.to_bits().count_zeros() == mask.to_bits().trailing_zeros() => {
-                mask.to_bits().count_ones() as u8
-            }
-            _ => return Err(wrong()),
-        },
+        // 255.255.255.0 or 0xffffff00
+        Some(mask) if plain.is_ipv4() && (mask.contains('.') || mask.starts_with("0x")) => {
+            let bits = match mask.strip_prefix("0x") {
+                Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                None => mask.parse().ok().map(std::net::Ipv4Addr::to_bits),
+            };
+            let bits = bits.filter(|bits| bits.count_zeros() == bits.trailing_zeros()).ok_or_else(wrong)?;
+            bits.count_ones() as u8
+        }
         Some(mask) => mask.parse().map_err(|_| wrong())?,
     };
     let net = IpNet::new(plain, length).map_err(|_| wrong())?;
@@ -109,8 +119,13 @@ mod tests {
         assert_eq!(read("10.0.0.1/24", Some("lo1")), on("10.0.0.1", "lo1|10.0.0.1/24"));
         assert_eq!(read("em0|10.0.0.1/255.255.255.0", Some("lo1")), on("10.0.0.1", "em0|10.0.0.1/24"));
         assert_eq!(read("em0|2001:db8::1/64", None), on("2001:db8::1", "em0|2001:db8::1/64"));
+        assert_eq!(read("em0|10.0.0.1 netmask 255.255.255.0 alias", None), on("10.0.0.1", "em0|10.0.0.1/24"));
+        assert_eq!(read("em0|10.0.0.1 netmask 0xffff0000", None), on("10.0.0.1", "em0|10.0.0.1/16"));
+        assert_eq!(read("em0|2001:db8::1 prefixlen 64", None), on("2001:db8::1", "em0|2001:db8::1/64"));
         for wrong in [
             "",
+            "em0|10.0.0.1/24 netmask 255.255.255.0",
+            "em0|10.0.0.1 netmask",
             "em0|",
             "10.0.0.1/33",
             "10.0.0.1/255.0.255.0",

@@ -146,7 +146,7 @@ pub fn diff(old: &FabricSpec, new: &FabricSpec) -> Changes {
     let mut changes = Changes {
         fabric: differing!(FabricSpec, old, new,
             { name => "name", domain => "domain", forward => "forward", templates => "templates" },
-            ignore { networks, services }),
+            ignore { networks, services, origin }),
         ..Changes::default()
     };
     for name in old.networks.keys().chain(new.networks.keys()).collect::<BTreeSet<_>>() {

@@ -1,6 +1,5 @@
 //! A configuration of either kind, and how the two are told apart.
 
-use std::io::Read;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -19,16 +18,24 @@ pub enum Document {
 }
 
 impl Document {
-    /// Reads `path`, as a jail.conf if `forced`, else as what it seems to be.
+    /// Reads `path`, as a jail.conf if `forced`, else as what it seems to be. `-` is the standard input. It is read once: a pipe has its
+    /// text only once.
     ///
     /// # Errors
     ///
     /// The problems of the file as what it was taken for. Those of single jails are not among them.
     pub fn load(path: &Path, forced: bool) -> Result<Self, Report> {
-        if forced || seems_jail_conf(path) {
-            return jailconf::load(path, &mut jailconf::OnDisk).map(Self::Jails);
-        }
-        super::load(path).map(|spec| Self::Fabric(Box::new(spec)))
+        let named = |end: &str| path.extension().is_some_and(|extension| extension == end);
+        let bytes = match jailconf::bytes(path, &mut jailconf::OnDisk) {
+            Ok(bytes) if forced || guess(&String::from_utf8_lossy(&bytes), named("toml"), named("conf")) => {
+                bytes
+            }
+            Ok(bytes) => return super::read(path, bytes).map(|spec| Self::Fabric(Box::new(spec))),
+            // The message names what would be read.
+            Err(error) if forced || named("conf") => return Err(jailconf::unreadable(path, &error)),
+            Err(error) => return Err(super::unreadable(path, &error)),
+        };
+        jailconf::parse(path, bytes, &mut jailconf::OnDisk).map(Self::Jails)
     }
 
     /// The resolved instances in the stable form: all, or the one that is wanted.
@@ -58,18 +65,8 @@ impl Document {
     }
 }
 
-/// Whether a file seems to be a jail.conf. A file that is right is told apart by its text alone: what a jail.conf cannot do
-/// without, `;` or `{`, TOML does not have there. For others the name decides.
-fn seems_jail_conf(path: &Path) -> bool {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(1024 * 1024).read_to_end(&mut bytes));
-    let named = |end: &str| path.extension().is_some_and(|extension| extension == end);
-    if read.is_err() {
-        return named("conf");
-    }
-    guess(&String::from_utf8_lossy(&bytes), named("toml"), named("conf"))
-}
-
+/// Whether a text seems to be a jail.conf. One that is right is told apart by the text alone: what a jail.conf cannot do
+/// without, `;` or `{`, TOML does not have there. For others the file's name decides.
 fn guess(text: &str, named_toml: bool, named_conf: bool) -> bool {
     const OURS: [&str; 6] = ["name", "domain", "forward", "networks", "templates", "services"];
     if let Ok(table) = DeTable::parse(text) {

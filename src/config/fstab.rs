@@ -10,6 +10,18 @@ use super::text::shown;
 
 /// One line: `None` if it is empty or a comment.
 pub(super) fn line(text: &str, kind: MountKind) -> Result<Option<MountSpec>, String> {
+    let fields = text.split_ascii_whitespace().count();
+    if fields > 6 && !text.trim_start().starts_with('#') {
+        return Err(format!(
+            "`{}` has more than the six fields of fstab(5); a blank is written \\040",
+            shown(text.trim())
+        ));
+    }
+    line_of_jail_8(text, kind)
+}
+
+/// One line as jail(8) takes it, which looks at no field behind the fourth (`usr.sbin/jail/command.c`).
+pub(super) fn line_of_jail_8(text: &str, kind: MountKind) -> Result<Option<MountSpec>, String> {
     let text = text.trim();
     if text.is_empty() || text.starts_with('#') {
         return Ok(None);
@@ -18,12 +30,6 @@ pub(super) fn line(text: &str, kind: MountKind) -> Result<Option<MountSpec>, Str
     let &[source, target, fstype, ref rest @ ..] = fields.as_slice() else {
         return Err(format!("`{}` has not the three fields source, mount point and type", shown(text)));
     };
-    if rest.len() > 3 {
-        return Err(format!(
-            "`{}` has more than the six fields of fstab(5); a blank is written \\040",
-            shown(text)
-        ));
-    }
     let (options, read_only) = options(rest.first().copied().unwrap_or("rw"));
     Ok(Some(MountSpec {
         fstype: fstype.to_owned(),

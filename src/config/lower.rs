@@ -100,6 +100,7 @@ pub(super) fn fabric(raw: &RawFabric, low: &mut Lowering<'_>) -> FabricSpec {
         networks,
         templates,
         services,
+        origin: None,
     }
 }
 

@@ -54,15 +54,24 @@ const LONGEST_FILE: usize = 1024 * 1024;
 ///
 /// All problems of the file at once, a file that cannot be read among them.
 pub fn load(path: &Path) -> Result<FabricSpec, Report> {
-    let name = path.display().to_string();
     match read_bounded(path) {
-        Ok(text) => parse_with(&name, &text, &mut |path| read_bounded(path)),
-        Err(error) => {
-            let problem = Problem::new("config::file", "", format!("{name} cannot be read: {error}"));
-            let problem = problem.help("give the path of a warren.toml; examples are in examples/");
-            Err(Report::new(name, vec![problem]))
-        }
+        Ok(text) => parse_with(&path.display().to_string(), &text, &mut |path| read_bounded(path)),
+        Err(error) => Err(unreadable(path, &error)),
     }
+}
+
+/// As [`load`], from bytes that were read.
+fn read(path: &Path, bytes: Vec<u8>) -> Result<FabricSpec, Report> {
+    match String::from_utf8(bytes) {
+        Ok(text) => parse_with(&path.display().to_string(), &text, &mut |path| read_bounded(path)),
+        Err(_) => Err(unreadable(path, &io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Report {
+    let name = path.display().to_string();
+    let problem = Problem::new("config::file", "", format!("{name} cannot be read: {error}"));
+    Report::new(name, vec![problem.help("give the path of a warren.toml; examples are in examples/")])
 }
 
 /// Resolves a configuration from its text alone: a file it names in `mount.fstab` is an error. `name` is what the

@@ -199,7 +199,9 @@ pub(super) const PARAMS: &[Param] = &[
     allow("allow.mount.fdescfs", "It may mount fdescfs."),
     allow("allow.mount.fusefs", "It may mount fusefs."),
     allow("allow.mount.nullfs", "It may mount nullfs."),
+    allow("allow.mount.p9fs", "It may mount p9fs."),
     allow("allow.mount.procfs", "It may mount procfs."),
+    allow("allow.mount.lindebugfs", "It may mount lindebugfs."),
     allow("allow.mount.linprocfs", "It may mount linprocfs."),
     allow("allow.mount.linsysfs", "It may mount linsysfs."),
     allow("allow.mount.tmpfs", "It may mount tmpfs."),
@@ -228,18 +230,18 @@ pub(super) const PARAMS: &[Param] = &[
     kernel("sysvmsg", SYS, "System V message queues."),
     kernel("sysvsem", SYS, "System V semaphores."),
     kernel("sysvshm", SYS, "System V shared memory."),
+    kernel("zfs", SYS, "ZFS in the jail: `new` has parameters of its own."),
     kernel("zfs.mount_snapshot", Kind::Int(0, 1), "Whether snapshots may be mounted by looking at them."),
 ];
 
-/// Name spaces in which Warren knows every name: others there are slips.
-const CLOSED: &[&str] =
-    &["exec.", "stop.", "mount.", "ip4.", "ip6.", "vnet.", "host.", "children.", "allow.mount."];
+/// The name spaces of jail(8)'s own parameters, of which no kernel knows more: others there are slips.
+const CLOSED: &[&str] = &["exec.", "stop.", "mount.", "vnet."];
 
 /// What is known of a name.
 pub(super) enum Lookup {
     /// A parameter of the table.
     Known(&'static Param),
-    /// Not in the table, but a kernel module may know it.
+    /// Not in the table, but `meta.KEY` or `env.KEY`, or one that a kernel or module may know.
     Module,
     /// Certainly wrong; with a hint.
     Unknown(Option<String>),
@@ -253,20 +255,36 @@ pub(super) fn lookup(name: &str) -> Lookup {
     if let Some(positive) = positive(name) {
         return Lookup::Unknown(Some(format!("write \"{positive}\" = false")));
     }
-    // `meta.KEY` and `env.KEY` are free (FreeBSD 15).
-    let free =
-        name.strip_prefix("meta.").or_else(|| name.strip_prefix("env.")).is_some_and(|key| !key.is_empty());
     let formed = well_formed(name);
-    if formed && free {
+    if formed && is_free(name) {
         return Lookup::Module;
     }
-    if let Some(near) = nearest(name, PARAMS.iter().map(|param| param.name)) {
-        return Lookup::Unknown(Some(format!("did you mean `{near}`?")));
-    }
     if !formed || !name.contains('.') || CLOSED.iter().any(|space| name.starts_with(space)) {
-        return Lookup::Unknown(None);
+        return Lookup::Unknown(near(name));
     }
-    Lookup::Module
+    match slip(name) {
+        Some(meant) => Lookup::Unknown(Some(format!("did you mean `{meant}`?"))),
+        None => Lookup::Module,
+    }
+}
+
+/// A hint at a parameter of a like name.
+pub(super) fn near(name: &str) -> Option<String> {
+    nearest(name, PARAMS.iter().map(|param| param.name)).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// Whether a name is `meta.KEY` or `env.KEY`, which whoever administers the jail makes up (FreeBSD 15).
+pub(super) fn is_free(name: &str) -> bool {
+    name.strip_prefix("meta.").or_else(|| name.strip_prefix("env.")).is_some_and(|key| !key.is_empty())
+}
+
+/// The parameter that was meant by a name one slip away. Names of file systems are short and like each other: to be taken for a slip
+/// a last part must be long enough.
+fn slip(name: &str) -> Option<&'static str> {
+    const LONG: usize = 5;
+    let long = |name: &str| name.rsplit('.').next().is_some_and(|last| last.len() >= LONG);
+    let one = |known: &&str| long(known) && strsim::damerau_levenshtein(name, known) == 1;
+    PARAMS.iter().map(|param| param.name).filter(|_| long(name)).find(one)
 }
 
 /// `allow.raw_sockets` for `allow.noraw_sockets`: jail(8)'s way of saying false.
@@ -310,7 +328,11 @@ mod tests {
         assert_eq!(hint("nopersist"), "write \"persist\" = false");
         assert_eq!(hint("exec.whenever"), "none");
         assert_eq!(hint("gadget"), "none");
-        assert_eq!(hint("gadget.level"), "module");
+        assert_eq!(hint("depends"), "did you mean `depend`?");
+        // The kernel's own name spaces are open: releases and modules add to them.
+        for open in ["gadget.level", "allow.mount.nfs", "allow.mount.q9fs", "allow.nofuture", "ip4.future"] {
+            assert_eq!(hint(open), "module", "{open}");
+        }
         assert_eq!(hint("meta.owner"), "module");
         assert_eq!(hint("a..b"), "none");
         assert_eq!(hint("a.b;c"), "none");

@@ -28,6 +28,9 @@ pub struct FabricSpec {
     pub templates: BTreeMap<String, InstanceSpec>,
     /// The services by name.
     pub services: BTreeMap<String, ServiceSpec>,
+    /// The file of jail(8) it is of: two of one name are not one fabric. None for a warren.toml, which says its name itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<PathBuf>,
 }
 
 /// A network: one bridge (or several joined), one pair of pools, one pf anchor.

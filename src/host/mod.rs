@@ -16,6 +16,7 @@ use crate::config::spec::{Publish, TemplateSource};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod booleans;
 mod failure;
 #[cfg(target_os = "freebsd")]
 pub mod freebsd;

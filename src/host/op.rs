@@ -403,6 +403,10 @@ pub struct Mount {
     pub options: Vec<String>,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// Whether another mount may lie at its place below it: on the root, or a second one of the same instance at one place. What is
+    /// seen there and is not ours is then not in its way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stacked: bool,
 }
 
 /// A jail to create.

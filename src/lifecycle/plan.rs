@@ -214,8 +214,14 @@ impl Builder<'_> {
                 source: m.source.clone(),
                 options: m.options.clone(),
                 read_only: m.read_only,
+                stacked: false,
             })
             .collect();
+        for n in 0..mounts.len() {
+            let place = plain(&mounts[n].target);
+            mounts[n].stacked =
+                place.as_os_str() == "/" || mounts[..n].iter().any(|below| plain(&below.target) == place);
+        }
         if uses_self(self.spec) {
             mounts.push(Mount {
                 root: self.root.clone(),
@@ -224,6 +230,7 @@ impl Builder<'_> {
                 source: self.given.program.display().to_string(),
                 options: Vec::new(),
                 read_only: true,
+                stacked: false,
             });
         }
         mounts
@@ -508,16 +515,16 @@ impl Builder<'_> {
         self.undo_hooks(("release", &spec.hooks.release, Phase::Prepare), false, &all_gone, OnFailure::Keep);
     }
 
-    /// Unmounts in reverse; one that lies below another comes first and is needed by it.
+    /// Unmounts in reverse; one that lies below another, or covers it, comes first and is needed by it.
     fn unmounts(&mut self, removed: &[String]) -> Vec<String> {
         let mounts = self.mounts();
         let mut keys = Vec::new();
         for (n, mount) in mounts.iter().enumerate().rev() {
-            let below = |inner: &Path| inner.starts_with(&mount.target);
+            let over = |later: &Path| later.starts_with(&mount.target) || mount.target.starts_with(later);
             let mut needs = removed.to_vec();
             needs.extend(
                 (n + 1..mounts.len())
-                    .filter(|later| below(&mounts[*later].target))
+                    .filter(|later| over(&mounts[*later].target))
                     .map(|later| format!("un.mount.{later}")),
             );
             let key = format!("un.mount.{n}");
@@ -526,6 +533,11 @@ impl Builder<'_> {
         }
         keys
     }
+}
+
+/// A mount point without its `.`, as two spellings of one place compare.
+fn plain(target: &Path) -> PathBuf {
+    target.components().filter(|part| *part != std::path::Component::CurDir).collect()
 }
 
 /// What FreeBSD's dhclient(8) would have noted of its reserved address, so that it asks for that one at once (RFC 2131, 3.2): after an

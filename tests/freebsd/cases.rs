@@ -282,6 +282,7 @@ fn devfs(root: &Path) -> Op {
         source: "devfs".into(),
         options: vec!["ruleset=4".into()],
         read_only: false,
+        stacked: false,
     })
 }
 
@@ -381,6 +382,7 @@ fn mounts_follow_no_links(rig: &Rig) {
             source: "tmpfs".into(),
             options: vec!["size=10m,mode=1777".into()],
             read_only: false,
+            stacked: false,
         })
     };
     println!("{}", rig.refuse(&tmpfs("/data")));
@@ -401,6 +403,7 @@ fn mounts_follow_no_links(rig: &Rig) {
         source: "/usr".into(),
         options: vec![],
         read_only: true,
+        stacked: false,
     });
     println!("{}", rig.refuse(&other));
     rig.perform(&tmpfs("/a/b").undo().unwrap());
@@ -411,6 +414,7 @@ fn mounts_follow_no_links(rig: &Rig) {
         source: "devfs".into(),
         options: vec!["ruleset=777".into()],
         read_only: false,
+        stacked: false,
     });
     println!("{}", rig.refuse(&unknown));
     rig.perform(&destroy);
@@ -460,6 +464,7 @@ fn a_mount_never_stays_where_a_racing_link_points(rig: &Rig) {
                 source: "tmpfs".into(),
                 options: vec!["size=1m".into()],
                 read_only: false,
+                stacked: false,
             });
             match rig.host.perform(&mount, &NoWitness) {
                 Ok(_) => mounted += 1,

@@ -87,6 +87,7 @@ pub fn a_link_in_the_way_of_a_mount_is_refused(lab: &Lab, _: &mut Talk) {
             source: "tmpfs".into(),
             options: Vec::new(),
             read_only: false,
+            stacked: false,
         };
         fails(lab, &Op::Mount(mount));
     }
@@ -138,6 +139,7 @@ pub fn a_mount_never_goes_where_a_racing_link_points(lab: &Lab, _: &mut Talk) {
                 source: ["tmpfs", volume.to_str().unwrap()][n % 2].into(),
                 options: Vec::new(),
                 read_only: false,
+                stacked: false,
             };
             match lab.perform(&Op::Mount(mount.clone()), &NoWitness) {
                 Ok(_) => mounted += 1,
@@ -175,6 +177,7 @@ pub fn binds_are_verified_and_volumes_survive(lab: &Lab, _: &mut Talk) {
         source: volume.to_str().unwrap().into(),
         options: vec!["nosuid".into()],
         read_only,
+        stacked: false,
     };
     let (data, fixed) = (bind("/srv/data", false), bind("/srv/fixed", true));
     perform(lab, &Op::Mount(data.clone()));
@@ -199,6 +202,48 @@ pub fn binds_are_verified_and_volumes_survive(lab: &Lab, _: &mut Talk) {
     undo(lab, &ops[..1]);
     assert_eq!(fs::read_to_string(volume.join("data")).unwrap(), "precious");
     assert!(volume.join("more").exists());
+    assert_empty(lab);
+}
+
+/// The Handbook's thin jail: the root is what is mounted on it, and what is mounted below it lies in that.
+pub fn a_shared_root_may_be_mounted_upon(lab: &Lab, _: &mut Talk) {
+    let dir = lab.root("x").parent().unwrap().parent().unwrap().to_owned();
+    let (root, base, own) = (dir.join("thin"), dir.join("base"), dir.join("own"));
+    for path in [&root, &base.join("skeleton"), &own] {
+        fs::create_dir_all(path).unwrap();
+    }
+    fs::write(base.join("motd"), "base").unwrap();
+    let bind = |target: &str, source: &std::path::Path, read_only: bool| Mount {
+        root: root.clone(),
+        target: target.into(),
+        fstype: "nullfs".into(),
+        source: source.to_str().unwrap().into(),
+        options: Vec::new(),
+        read_only,
+        stacked: target == "/",
+    };
+    let mounts = [bind("/", &base, true), bind("/skeleton", &own, false)];
+    let over = Mount { fstype: "tmpfs".into(), source: "tmpfs".into(), ..bind("/", &base, false) };
+    // What never came to lie on the root is not missed, whatever lies there.
+    perform(lab, &Op::Unmount(mounts[0].clone()));
+    for mount in &mounts {
+        perform(lab, &Op::Mount(mount.clone()));
+    }
+    perform(lab, &Op::Unmount(over.clone()));
+    assert_eq!(fs::read_to_string(root.join("motd")).unwrap(), "base");
+    assert!(fs::write(root.join("motd"), "x").is_err());
+    fs::write(root.join("skeleton/mine"), "x").unwrap();
+    assert!(own.join("mine").exists() && !base.join("skeleton/mine").exists());
+    perform(lab, &Op::Mount(over.clone()));
+    assert!(!root.join("motd").exists());
+    perform(lab, &Op::Unmount(over));
+    for mount in mounts.iter().rev() {
+        perform(lab, &Op::Unmount(mount.clone()));
+    }
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+    for path in [&root, &base, &own] {
+        fs::remove_dir_all(path).unwrap();
+    }
     assert_empty(lab);
 }
 

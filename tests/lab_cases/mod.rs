@@ -21,6 +21,7 @@ pub fn all() -> Vec<Case> {
             files::a_mount_never_goes_where_a_racing_link_points,
         ),
         case("binds_are_verified_and_volumes_survive", files::binds_are_verified_and_volumes_survive),
+        case("a_shared_root_may_be_mounted_upon", files::a_shared_root_may_be_mounted_upon),
         case(
             "directories_are_cloned_and_shared_ones_kept",
             files::directories_are_cloned_and_shared_ones_kept,

@@ -105,6 +105,7 @@ impl Instance {
                 source: fstype.into(),
                 options: Vec::new(),
                 read_only: false,
+                stacked: false,
             })
         };
         let mut ops = vec![

@@ -99,6 +99,7 @@ pub fn fabric(services: Vec<ServiceSpec>) -> FabricSpec {
         templates: BTreeMap::new(),
         networks: [("net".to_owned(), network("net", 1))].into(),
         services: services.into_iter().map(|s| (s.name.clone(), s)).collect(),
+        origin: None,
     }
 }
 

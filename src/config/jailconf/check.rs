@@ -3,21 +3,20 @@
 
 use std::collections::HashMap;
 
-use super::names::{INTEGERS, integer, is_boolean, is_wild, same_param};
+use super::names::{INTEGERS, integer, is_boolean, kind, positive, same_param};
 use super::parse::param_place;
 use super::resolve::{Jail, Param};
-use super::tree::Block;
+use super::tree::{Assign, Block};
 use crate::config::diagnostics::{Problem, nearest};
-use crate::config::params::{Kind, Lookup, lookup};
+use crate::config::params::{Kind, Lookup, is_free, lookup, near};
 use crate::config::text::shown;
 
-/// The problems of one jail's values, and a remark on each parameter nobody knows: the kernel's set is open, so that is no
-/// error here.
+/// The problems of one jail's values, and a remark on each parameter that only a kernel can know.
 pub(super) fn params(jail: &Jail) -> (Vec<Problem>, Vec<Problem>) {
     let (mut problems, mut remarks) = (Vec::new(), Vec::new());
     for param in &jail.params {
         match param.kind {
-            None => remarks.extend(unknown(jail, param)),
+            None => remarks.extend(module(jail, param)),
             Some(kind) => problems.extend(value(jail, param, kind)),
         }
     }
@@ -36,14 +35,38 @@ fn value(jail: &Jail, param: &Param, kind: Kind) -> Option<Problem> {
     let (name, said) = (shown(&param.name), shown(&last.text));
     let message = format!("{}: `{name}` is {what}, and `{said}` is none", shown(&jail.name));
     let problem = Problem::new("jail.conf::value", param_place(&jail.name, &param.name), message);
+    let help = param.swallowed().unwrap_or_else(|| help.to_owned());
     Some(problem.help(help).at(&last.place.source, last.place.span.clone()))
 }
 
-fn unknown(jail: &Jail, param: &Param) -> Option<Problem> {
-    let Lookup::Unknown(hint) = lookup(&param.name) else { return None };
-    let message = format!("`{}` is not a parameter of jail(8)'s base system", shown(&param.name));
-    let help = hint.unwrap_or_else(|| "the kernel refuses it unless a module adds it".into());
+/// A parameter that no kernel has: jail(8) looks each up before it starts the jail (`config.c`, `import_params`).
+pub(super) fn unknown(jail: &Jail, param: &Param) -> Option<Problem> {
+    if param.kind.is_some() {
+        return None;
+    }
+    let (plain, negated) = positive(&param.name);
+    let hint = if negated && kind(&plain).is_some() {
+        Some(format!("only booleans are negated by `no`: say {plain} = …"))
+    } else {
+        match lookup(&param.name) {
+            Lookup::Unknown(hint) => hint,
+            Lookup::Known(_) | Lookup::Module => return None,
+        }
+    };
+    let message = format!("`{}` is not a parameter of jail(8)", shown(&param.name));
+    let help = hint.unwrap_or_else(|| "jail(8) lists them; it does not start a jail that has others".into());
     let problem = Problem::new("jail.conf::unknown-parameter", param_place(&jail.name, &param.name), message);
+    Some(problem.help(help).at(&param.place.source, param.place.span.clone()))
+}
+
+fn module(jail: &Jail, param: &Param) -> Option<Problem> {
+    if is_free(&param.name) || unknown(jail, param).is_some() {
+        return None;
+    }
+    let message = format!("`{}` is not a parameter of jail(8)'s base system", shown(&param.name));
+    let help = near(&param.name)
+        .unwrap_or_else(|| "the kernel refuses the jail unless its release or a module has it".into());
+    let problem = Problem::new("jail.conf::module-parameter", param_place(&jail.name, &param.name), message);
     Some(problem.help(help).at(&param.place.source, param.place.span.clone()))
 }
 
@@ -133,18 +156,26 @@ pub(super) fn dependencies(jails: &[Jail]) -> Vec<(usize, Problem)> {
 
 /// Global parameters below a jail that has an opinion of its own: up to 13.2 and in the manual they win, in the grammar of
 /// FreeBSD 15 they are part of the first global block and lose.
-pub(super) fn releases(blocks: &[Block], below: &[(usize, usize)]) -> Vec<Problem> {
+pub(super) fn releases(blocks: &[Block], first: usize, below: &[(usize, usize)]) -> Vec<Problem> {
     /// A file that mixes jails and globals more often than this has been told enough.
     const MOST: usize = 20;
     let disagreed = |(block, number): &(usize, usize)| {
-        let param = &blocks[*block].params[*number];
-        let sets = |jail: &&Block| jail.params.iter().any(|own| same_param(&own.name, &param.name));
-        let jail = blocks[..*block].iter().filter(|above| !is_wild(&above.name)).find(sets)?;
-        let (name, jail) = (shown(&param.name), shown(&jail.name));
+        let own = &blocks[*block];
+        let param = &own.params[*number];
+        let sets = |params: &[Assign]| params.iter().any(|other| same_param(&other.name, &param.name));
+        // 15 moves it up into the first global block: it is what stands between the two, wildcards too, that it wins against here
+        // and loses against there. Right behind a `* { … }` it is in that block itself.
+        let between = blocks.get(first + 1..*block)?.iter().find(|above| sets(&above.params));
+        let same = || {
+            let written = |at: &usize| !below.contains(&(*block, *at));
+            let mut above = (0..*number).filter(written).map(|at| &own.params[at]);
+            above.any(|other| same_param(&other.name, &param.name)).then_some(own)
+        };
+        let (name, jail) = (shown(&param.name), shown(&between.or_else(same)?.name));
         let message =
-            format!("releases of FreeBSD differ on whether this `{name}` or that of jail `{jail}` counts");
+            format!("releases of FreeBSD differ on whether this `{name}` or that of `{jail}` counts");
         let problem = Problem::new("jail.conf::globals-below", "", message)
-            .label("Warren and FreeBSD 13 take this one, FreeBSD 15 the jail's")
+            .label("Warren and FreeBSD 13 take this one, FreeBSD 15 the other")
             .help("write global parameters above the jails, or in a block of their own: * { … }");
         Some(problem.at(&param.source, param.span.clone()))
     };

@@ -11,7 +11,7 @@ use super::lower::{Sink, Tables};
 use super::names::is_wild;
 use super::propose;
 use super::tree::Comment;
-use crate::config::diagnostics::{Places, Problems, Report};
+use crate::config::diagnostics::Report;
 use crate::config::jail::{JailTable, Setting};
 use crate::config::shown::line;
 use crate::config::spec::{CommandLine, ParamValue};
@@ -26,7 +26,7 @@ impl JailConf {
     pub fn convert(&self) -> Result<String, Report> {
         // The rules of a fabric hold for what is written.
         self.fabric(&[])?;
-        let mut sink = Sink { problems: Problems::default(), places: Places::default() };
+        let mut sink = Sink::default();
         let all = self.tables(&[], &mut sink)?;
         let (head, by_block) = self.comments_by_block();
         let mut text = format!("# Converted from {} by `warren convert`.\n", self.name.escape_debug());
@@ -120,7 +120,7 @@ fn service(text: &mut String, tables: &Tables) {
     let _ = writeln!(text, "\n[services.{name}.jail]");
     settings(text, &tables.table);
     if !tables.mounts.is_empty() {
-        let lines: Vec<String> = tables.mounts.iter().map(line).collect();
+        let lines: Vec<String> = tables.mounts.iter().map(|(mount, _)| line(mount)).collect();
         let _ = writeln!(text, "\"mount\" = {}", list(lines.iter()));
     }
 }

@@ -31,12 +31,7 @@ pub struct OnDisk;
 
 impl Files for OnDisk {
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-        if read as u64 > LONGEST_FILE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
-        }
-        Ok(bytes)
+        bounded(std::fs::File::open(path)?)
     }
 
     fn list(&mut self, directory: &Path) -> Vec<String> {
@@ -48,6 +43,16 @@ impl Files for OnDisk {
     fn exists(&mut self, path: &Path) -> bool {
         path.symlink_metadata().is_ok()
     }
+}
+
+/// All bytes of something, unless there are too many.
+pub(super) fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = from.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if read as u64 > LONGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than 16 MiB"));
+    }
+    Ok(bytes)
 }
 
 /// No files at all: for a text that stands alone.

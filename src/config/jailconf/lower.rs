@@ -4,27 +4,26 @@
 //! Each jail becomes a service of one instance on a shared root that keeps its name (docs/reference/jail-conf.md says what
 //! differs from jail(8)).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::JailConf;
 use super::check;
-use super::names::{integer, kind, positive};
-use super::resolve::{Jail, Param, Value};
+use super::names::{is_wild, kind, positive, wild_match};
+use super::resolve::{Jail, Param};
+use super::tree::Place;
+use super::{mounts, settings};
 use crate::config::classic::classic;
 use crate::config::decode::At;
 use crate::config::diagnostics::{Places, Problem, Problems, Report, join};
-use crate::config::fstab;
 use crate::config::jail::{self, JailTable, Setting};
 use crate::config::lower::Lowering;
-use crate::config::lower_instance::instance;
-use crate::config::params::Kind;
+use crate::config::lower_instance::{instance, mount_place};
 use crate::config::rules;
 use crate::config::spec::{
-    CommandLine, FabricSpec, MountKind, MountSpec, ParamValue, Restart, RestartPolicy, ServiceSpec,
-    TemplateSource, TemplateSpec,
+    FabricSpec, MountSpec, ParamValue, Restart, RestartPolicy, ServiceSpec, TemplateSource, TemplateSpec,
 };
 use crate::config::text::shown;
 
@@ -39,8 +38,8 @@ pub(super) struct Tables {
     pub(super) depends: Vec<String>,
     /// Its parameters.
     pub(super) table: JailTable,
-    /// Its mounts, their targets as the jail sees them.
-    pub(super) mounts: Vec<MountSpec>,
+    /// Its mounts, their targets as the jail sees them, each with the place it was written at.
+    pub(super) mounts: Vec<(MountSpec, Place)>,
 }
 
 impl JailConf {
@@ -50,13 +49,43 @@ impl JailConf {
     ///
     /// Everything that keeps them from being run, at once.
     pub fn fabric(&self, only: &[String]) -> Result<FabricSpec, Report> {
-        let mut sink = Sink { problems: Problems::default(), places: Places::default() };
+        let (spec, sink) = self.lowered(only)?;
+        match sink.problems.is_empty() {
+            true => Ok(spec),
+            false => Err(Report::new(&*self.name, sink.problems.finish(&sink.places))),
+        }
+    }
+
+    /// Whether jail(8) would start its jails.
+    ///
+    /// # Errors
+    ///
+    /// Everything for which it would not, at once. What only Warren refuses is among the remarks.
+    pub fn check(&self) -> Result<Checked, Report> {
+        let (_, sink) = self.lowered(&[])?;
+        let found = sink.problems.finish(&sink.places);
+        let runs = found.is_empty();
+        let ours = |problem: &Problem| {
+            matches!(problem.code, REFUSED | DOUBLE | NO_PATH) || !problem.code.starts_with("jail.conf::")
+        };
+        let (ours, theirs): (Vec<Problem>, Vec<Problem>) = found.into_iter().partition(ours);
+        if !theirs.is_empty() {
+            return Err(Report::new(&*self.name, theirs));
+        }
+        // That a jail is there twice is a remark already.
+        let mut remarks = self.remarks();
+        remarks.extend(ours.into_iter().filter(|problem| problem.code != DOUBLE));
+        Ok(Checked { remarks, runs })
+    }
+
+    fn lowered(&self, only: &[String]) -> Result<(FabricSpec, Sink), Report> {
+        let mut sink = Sink::default();
         let mut services = BTreeMap::new();
         for tables in self.tables(only, &mut sink)? {
             let service = service(&tables, &mut sink);
             services.insert(tables.service, service);
         }
-        let name = fabric_name(Path::new(&self.name));
+        let name = self.fabric_name();
         let spec = FabricSpec {
             domain: format!("{name}.internal"),
             name,
@@ -64,13 +93,11 @@ impl JailConf {
             networks: BTreeMap::new(),
             templates: BTreeMap::new(),
             services,
+            origin: self.origin(),
         };
         let found = rules::check(&spec);
         sink.problems.extend_without_echoes(found);
-        match sink.problems.is_empty() {
-            true => Ok(spec),
-            false => Err(Report::new(&*self.name, sink.problems.finish(&sink.places))),
-        }
+        Ok((spec, sink))
     }
 
     /// The jails as tables, what is wrong with their values in `sink`.
@@ -85,7 +112,7 @@ impl JailConf {
             jail.problems.iter().for_each(|problem| sink.problems.push(problem.clone()));
             if !seen.insert(&jail.name) {
                 let message = format!("jail `{}` is defined twice", shown(&jail.name));
-                let problem = Problem::new("jail.conf::double", "", message).label("the second");
+                let problem = Problem::new(DOUBLE, "", message).label("the second");
                 sink.problems.push(problem.at(&jail.place.source, jail.place.span.clone()));
                 continue;
             }
@@ -103,8 +130,7 @@ impl JailConf {
         let (edges, _) = check::edges(&self.jails);
         let mut open = Vec::new();
         for name in only {
-            self.named(name)?;
-            open.extend(self.jails.iter().position(|jail| jail.name == *name));
+            open.extend(self.targets(name)?);
         }
         let mut wanted = BTreeSet::new();
         while let Some(number) = open.pop() {
@@ -125,8 +151,7 @@ impl JailConf {
         let (edges, _) = check::edges(&self.jails);
         let mut gone: BTreeSet<usize> = BTreeSet::new();
         for name in only {
-            self.named(name)?;
-            gone.extend(self.jails.iter().position(|jail| jail.name == *name));
+            gone.extend(self.targets(name)?);
         }
         loop {
             let depends = |number: &usize| edges[*number].iter().any(|need| gone.contains(need));
@@ -153,16 +178,27 @@ impl JailConf {
         Ok(order)
     }
 
-    /// The service that a jail is run as.
+    /// The services that a jail, or all that a wildcard covers, are run as.
     ///
     /// # Errors
     ///
     /// There is no such jail.
-    pub fn service_of(&self, jail: &str) -> Result<String, Report> {
-        self.named(jail)?;
+    pub fn services_of(&self, jail: &str) -> Result<Vec<String>, Report> {
         let names = service_names(&self.jails);
-        let number = self.jails.iter().position(|other| other.name == jail).unwrap_or_default();
-        Ok(names.into_iter().nth(number).unwrap_or_default())
+        Ok(self.targets(jail)?.into_iter().map(|number| names[number].clone()).collect())
+    }
+
+    /// The jails that a name on a command line means: a wildcard all that it covers (`usr.sbin/jail/state.c`, `start_state`).
+    fn targets(&self, name: &str) -> Result<Vec<usize>, Report> {
+        if is_wild(name) {
+            let covered = |(number, jail): (usize, &Jail)| wild_match(&jail.name, name).then_some(number);
+            let all: Vec<usize> = self.jails.iter().enumerate().filter_map(covered).collect();
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        self.named(name)?;
+        Ok(self.jails.iter().position(|jail| jail.name == name).into_iter().collect())
     }
 
     /// The jails that are services of these names.
@@ -173,6 +209,12 @@ impl JailConf {
         jails.map(|(jail, _)| jail.name.clone()).collect()
     }
 
+    /// The file it is, whatever way led to it; none if it is no file, a pipe for one.
+    #[must_use]
+    pub fn origin(&self) -> Option<PathBuf> {
+        std::fs::canonicalize(&self.name).ok().filter(|path| path.is_file())
+    }
+
     /// The name of the fabric it is run as.
     #[must_use]
     pub fn fabric_name(&self) -> String {
@@ -181,24 +223,87 @@ impl JailConf {
 }
 
 /// Where lowering puts what it finds.
+#[derive(Default)]
 pub(super) struct Sink {
     pub(super) problems: Problems,
     pub(super) places: Places,
 }
 
+/// Two jails of one name.
+const DOUBLE: &str = "jail.conf::double";
+/// A jail without a root of its own.
+const NO_PATH: &str = "jail.conf::path";
+/// What only Warren refuses; jail(8) would run it.
+const REFUSED: &str = "jail.conf::refused";
+
 impl Sink {
-    fn refuse(&mut self, jail: &Jail, param: &Param, message: String, help: &str) {
-        let place = param.values.last().map_or(&param.place, |value| &value.place);
-        let problem =
-            Problem::new("jail.conf::refused", super::parse::param_place(&jail.name, &param.name), message);
+    /// Something jail(8) would run and Warren does not.
+    pub(super) fn refuse(&mut self, jail: &Jail, param: &Param, message: String, help: &str) {
+        self.problem(REFUSED, jail, param, param.last_place(), message, help);
+    }
+
+    pub(super) fn refuse_at(
+        &mut self,
+        jail: &Jail,
+        param: &Param,
+        place: &Place,
+        message: String,
+        help: &str,
+    ) {
+        self.problem(REFUSED, jail, param, place, message, help);
+    }
+
+    /// Something jail(8) does not run either.
+    pub(super) fn wrong(&mut self, jail: &Jail, param: &Param, message: String, help: &str) {
+        self.problem("jail.conf::value", jail, param, param.last_place(), message, help);
+    }
+
+    pub(super) fn wrong_at(
+        &mut self,
+        jail: &Jail,
+        param: &Param,
+        place: &Place,
+        message: String,
+        help: &str,
+    ) {
+        self.problem("jail.conf::value", jail, param, place, message, help);
+    }
+
+    fn problem(
+        &mut self,
+        code: &'static str,
+        jail: &Jail,
+        param: &Param,
+        place: &Place,
+        message: String,
+        help: &str,
+    ) {
+        let problem = Problem::new(code, super::parse::param_place(&jail.name, &param.name), message);
         self.problems.push(problem.help(help).at(&place.source, place.span.clone()));
     }
+}
+
+impl Param {
+    /// Of its last value, or of its name.
+    fn last_place(&self) -> &Place {
+        self.values.last().map_or(&self.place, |value| &value.place)
+    }
+}
+
+/// What a file comes to beyond its syntax.
+#[derive(Debug)]
+pub struct Checked {
+    /// What is legal but perhaps not meant, where releases of jail(8) differ, and what Warren does not run.
+    pub remarks: Vec<Problem>,
+    /// Whether Warren runs it.
+    pub runs: bool,
 }
 
 /// `/etc/jail.conf` is fabric `jail`, `/etc/jail.web.conf` is `jail-web`.
 fn fabric_name(path: &Path) -> String {
     let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let name = label(&stem, 63);
+    // The standard input, `-`, leaves nothing of its name.
     if name.is_empty() { "jail".to_owned() } else { name }
 }
 
@@ -217,11 +322,18 @@ fn label(name: &str, most: usize) -> String {
     }
 }
 
-/// A service's name for each jail: its own where that is a label of DNS, else one like it that no other jail has.
+/// A service's name for each jail: its own where that is a label of DNS, else one like it that no other jail has. Two jails of one
+/// name have one service's, as jail(8) takes them for one.
 fn service_names(jails: &[Jail]) -> Vec<String> {
     const MOST: usize = 40;
-    let mut taken: HashMap<String, usize> = HashMap::new();
-    let exact: BTreeSet<&str> = jails.iter().map(|jail| jail.name.as_str()).collect();
+    let mut used: HashSet<String> = jails
+        .iter()
+        .filter(|jail| label(&jail.name, MOST) == jail.name)
+        .map(|jail| jail.name.clone())
+        .collect();
+    let mut made: HashMap<&str, String> = HashMap::new();
+    // Where the search for a free number goes on, so that thousands of like names do not each begin at 2.
+    let mut next: HashMap<String, usize> = HashMap::new();
     jails
         .iter()
         .map(|jail| {
@@ -229,24 +341,30 @@ fn service_names(jails: &[Jail]) -> Vec<String> {
             if like == jail.name {
                 return like;
             }
+            if let Some(name) = made.get(&*jail.name) {
+                return name.clone();
+            }
             let like = if like.is_empty() { "jail".to_owned() } else { like };
-            let count = taken.entry(like.clone()).or_default();
-            loop {
+            let count = next.entry(like.clone()).or_default();
+            let name = loop {
                 *count += 1;
                 let name = if *count == 1 { like.clone() } else { format!("{like}-{count}") };
-                if !exact.contains(name.as_str()) {
-                    return name;
+                if used.insert(name.clone()) {
+                    break name;
                 }
-            }
+            };
+            made.insert(&jail.name, name.clone());
+            name
         })
         .collect()
 }
 
 /// The settings of one jail; `None` if it has no root to run on.
 fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> Option<Tables> {
+    jail.params.iter().filter_map(|param| check::unknown(jail, param)).for_each(|p| sink.problems.push(p));
     let Some(root) = jail.text("path").filter(|path| !path.is_empty()) else {
         let message = format!("{}: it has no `path`", shown(&jail.name));
-        let problem = Problem::new("jail.conf::path", join("", &jail.name), message)
+        let problem = Problem::new(NO_PATH, join("", &jail.name), message)
             .help("say the directory that is its root: path = \"/jails/$name\";");
         sink.problems.push(problem.at(&jail.place.source, jail.place.span.clone()));
         return None;
@@ -265,44 +383,21 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
         sink.places.note(&place, &path.place.source, path.place.span.clone());
     }
     for param in &jail.params {
-        let name = positive(&param.name).0;
-        let name = if kind(&name).is_some() { name } else { param.name.to_string() };
-        let place = jail::place(&owner, &name);
-        sink.places.note(&place, &param.place.source, param.place.span.clone());
-        for (number, value) in param.values.iter().enumerate() {
-            sink.places.note(
-                &join(&place, &number.to_string()),
-                &value.place.source,
-                value.place.span.clone(),
-            );
-        }
-        match name.as_str() {
-            "path" | "depend" | "allow.dying" => {}
-            "mount" => {
-                let lines = param.values.iter().map(|value| (&*value.text, value));
-                mounts(jail, param, lines, MountKind::Mount, &mut made, sink);
-            }
-            "mount.fstab" => fstab_files(jail, param, &mut made, sink),
-            "ip_hostname" if param.truth() => sink.refuse(
-                jail,
-                param,
-                format!("{}: addresses by `ip_hostname` are not supported", shown(&jail.name)),
-                "write them in ip4.addr and ip6.addr",
-            ),
-            "ip_hostname" => {}
-            // Without a user it says nothing; jail(8) lets it stand.
-            "exec.system_jail_user" if jail.text("exec.jail_user").is_none() => {}
-            // jail(8) runs it to its end, as it does exec.start, before exec.poststart.
-            "command" => {}
-            _ => {
-                if let Some(value) = setting(jail, param, &name, &place, sink) {
-                    made.table.0.insert(name, At { value, place });
-                }
+        one(jail, param, &owner, &mut made, sink);
+    }
+    if let Some(param) = jail.get("ip_hostname").filter(|param| param.truth()) {
+        let place = jail::place(&owner, "ip_hostname");
+        for address in settings::by_name(jail, param, sink) {
+            let name = if address.is_ipv4() { "ip4.addr" } else { "ip6.addr" };
+            let empty = || At { value: Setting::Texts(Vec::new()), place: place.clone() };
+            let list = made.table.0.entry(name.into()).or_insert_with(empty);
+            if let Setting::Texts(list) = &mut list.value {
+                list.push(At { value: address.to_string(), place: place.clone() });
             }
         }
     }
     if let Some(command) = jail.get("command") {
-        let more = commands(command);
+        let more = settings::commands(command);
         let place = jail::place(&owner, "exec.start");
         let entry = made.table.0.entry("exec.start".into());
         let start = entry.or_insert_with(|| At { value: Setting::Commands(Vec::new()), place });
@@ -314,136 +409,42 @@ fn tables(jail: &Jail, service: &str, depends: Vec<String>, sink: &mut Sink) -> 
     let clean =
         At { value: Setting::Value(ParamValue::Bool(false)), place: jail::place(&owner, "exec.clean") };
     made.table.0.entry("exec.clean".into()).or_insert(clean);
+    // jail(8) mounts all of `mount` before the first line of a file, however the two are written (`jail.c`, `startcommands`).
+    made.mounts.sort_by_key(|(mount, _)| mount.kind);
     Some(made)
 }
 
-fn commands(param: &Param) -> Vec<CommandLine> {
-    let texts = param.values.iter().map(|value| &value.text).filter(|text| !text.trim().is_empty());
-    texts.map(|text| CommandLine::Shell(text.to_string())).collect()
-}
-
-/// A parameter as a setting of the kind its name asks for.
-fn setting(jail: &Jail, param: &Param, name: &str, place: &str, sink: &mut Sink) -> Option<Setting> {
-    let last = param.values.last().map(|value| &*value.text);
-    let texts = || {
-        let given = param.values.iter().enumerate().filter(|(_, value)| !value.text.is_empty());
-        given
-            .map(|(n, value)| At { value: value.text.to_string(), place: join(place, &n.to_string()) })
-            .collect()
-    };
-    let mut wrong = |what: String| {
-        let said = shown(last.unwrap_or("nothing"));
-        sink.refuse(jail, param, format!("{}: `{name}` cannot be `{said}`", shown(&jail.name)), &what);
-        None
-    };
-    let value = |value: ParamValue| Some(Setting::Value(value));
-    let Some(kind) = kind(name) else {
-        // What modules add: a bare name is a boolean, several values a list.
-        return value(match param.values.as_slice() {
-            [] => ParamValue::Bool(param.truth()),
-            [one] => ParamValue::Text(one.text.to_string()),
-            many => ParamValue::List(many.iter().map(|value| value.text.to_string()).collect()),
-        });
-    };
-    match kind {
-        Kind::Bool => value(ParamValue::Bool(param.truth())),
-        Kind::Int(min, max) => match last.and_then(integer).filter(|number| (min..=max).contains(number)) {
-            Some(number) => value(ParamValue::Int(number)),
-            None => wrong(format!("it is a whole number from {min} to {max}")),
-        },
-        Kind::Text(_) => value(ParamValue::Text(last.filter(|text| !text.is_empty())?.to_owned())),
-        Kind::Texts => Some(Setting::Texts(texts())),
-        Kind::Commands => Some(Setting::Commands(commands(param))),
-        Kind::Wait => match last.and_then(integer).and_then(|seconds| u64::try_from(seconds).ok()) {
-            Some(seconds) => Some(Setting::Wait(Duration::from_secs(seconds))),
-            None => wrong("it is a whole number of seconds".into()),
-        },
-        Kind::Words(words) => match shared(param).filter(|word| words.contains(word)) {
-            Some(word) => value(ParamValue::Text(word.to_owned())),
-            None => wrong(format!("it is one of {}; the bare name is `new`", words.join(", "))),
-        },
-        Kind::Vnet => match shared(param) {
-            Some(word) => value(ParamValue::Bool(word == "new")),
-            None => wrong("it is `new` or `inherit`; the bare name is `new`".into()),
-        },
-        Kind::Any => value(ParamValue::Text(last.unwrap_or_default().to_owned())),
-        Kind::Refused(why, instead) => wrong(format!("{why}: {instead}")),
+/// One parameter of a jail.
+fn one(jail: &Jail, param: &Param, owner: &str, made: &mut Tables, sink: &mut Sink) {
+    let name = positive(&param.name).0;
+    let name =
+        if kind(&name).is_some_and(|_| kind(&param.name).is_some()) { name } else { param.name.to_string() };
+    let place = jail::place(owner, &name);
+    sink.places.note(&place, &param.place.source, param.place.span.clone());
+    for (number, value) in param.values.iter().enumerate() {
+        let item = join(&place, &number.to_string());
+        sink.places.note(&item, &value.place.source, value.place.span.clone());
     }
-}
-
-/// Whether something is the jail's own, the host's or neither: in words, in their numbers, or by the bare name
-/// (`lib/libjail/jail.c`, `jailparam_import`).
-fn shared(param: &Param) -> Option<&'static str> {
-    const WORDS: [&str; 3] = ["disable", "new", "inherit"];
-    let Some(last) = param.values.last() else { return Some(if param.truth() { "new" } else { "disable" }) };
-    if last.text.is_empty() {
-        return Some("new");
+    if check::unknown(jail, param).is_some() {
+        return;
     }
-    let number = || integer(&last.text).and_then(|number| usize::try_from(number).ok());
-    let word = WORDS.iter().position(|word| last.text.eq_ignore_ascii_case(word));
-    WORDS.get(word.or_else(number)?).copied()
-}
-
-/// Lines of fstab(5), whose mount points are paths of the host: at the jail's root or below.
-fn mounts<'a>(
-    jail: &Jail,
-    param: &Param,
-    lines: impl Iterator<Item = (&'a str, &'a Value)>,
-    kind: MountKind,
-    made: &mut Tables,
-    sink: &mut Sink,
-) {
-    for (line, value) in lines {
-        let at = Param {
-            name: param.name.clone(),
-            kind: param.kind,
-            values: vec![value.clone()],
-            place: param.place.clone(),
-        };
-        match fstab::line(line, kind) {
-            Ok(None) => {}
-            Ok(Some(mut mount)) => match mount.target.strip_prefix(&made.root) {
-                Ok(below) => {
-                    mount.target = Path::new("/").join(below);
-                    made.mounts.push(mount);
-                }
-                Err(_) => {
-                    let (target, root) =
-                        (shown(&mount.target.display().to_string()), shown(&made.root.display().to_string()));
-                    let message = format!("{}: {target} is not below its root {root}", shown(&jail.name));
-                    sink.refuse(
-                        jail,
-                        &at,
-                        message,
-                        "Warren mounts only into a jail's own root: mount the rest in exec.prepare",
-                    );
-                }
-            },
-            Err(why) => sink.refuse(
-                jail,
-                &at,
-                format!("{}: {why}", shown(&jail.name)),
-                "as in fstab(5): \"/data /jails/web/mnt nullfs ro\"",
-            ),
+    match name.as_str() {
+        "path" | "depend" | "allow.dying" | "ip_hostname" => {}
+        "mount" => mounts::lines(jail, param, made, sink),
+        "mount.fstab" => mounts::files(jail, param, made, sink),
+        // Without a user it says nothing; jail(8) lets it stand.
+        "exec.system_jail_user" if jail.text("exec.jail_user").is_none() => {}
+        // jail(8) runs it to its end, as it does exec.start, before exec.poststart.
+        "command" => {}
+        "ip4.addr" | "ip6.addr" => {
+            let value = settings::addresses(jail, param, &name, &place, sink);
+            made.table.0.insert(name, At { value, place });
         }
-    }
-}
-
-/// The files of `mount.fstab`, read now: what runs must not depend on a file that may change.
-fn fstab_files(jail: &Jail, param: &Param, made: &mut Tables, sink: &mut Sink) {
-    for value in param.values.iter().filter(|value| !value.text.is_empty()) {
-        let text = match std::fs::read_to_string(&*value.text) {
-            Ok(text) => text,
-            Err(error) => {
-                let message =
-                    format!("{}: {} cannot be read: {error}", shown(&jail.name), shown(&value.text));
-                sink.refuse(jail, param, message, "jail(8) would not start it either");
-                continue;
+        _ => {
+            if let Some(value) = settings::setting(jail, param, &name, &place, sink) {
+                made.table.0.insert(name, At { value, place });
             }
-        };
-        // As jail(8): what follows a # is a comment, wherever it stands.
-        let lines = text.lines().map(|line| (line.split('#').next().unwrap_or_default(), value));
-        mounts(jail, param, lines, MountKind::Fstab, made, sink);
+        }
     }
 }
 
@@ -458,7 +459,11 @@ fn service(tables: &Tables, sink: &mut Sink) -> ServiceSpec {
         source: TemplateSource::Shared { path: tables.root.clone() },
     };
     let mut made = instance(template, &tables.table, &mut low);
-    made.mounts.splice(0..0, tables.mounts.iter().cloned());
+    made.mounts.splice(0..0, tables.mounts.iter().map(|(mount, _)| mount.clone()));
+    for (number, (_, place)) in tables.mounts.iter().enumerate() {
+        let (source, span) = place.parts();
+        low.places.note(&mount_place(&owner, number), source, span);
+    }
     made.classic = classic(&owner, &tables.table, &mut low);
     // Nothing of it is in a fabric's network, so nothing is left to drain.
     made.drain = Duration::ZERO;

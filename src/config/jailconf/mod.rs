@@ -10,25 +10,32 @@ mod files;
 mod hints;
 mod lex;
 mod lower;
+mod mounts;
 mod names;
 mod parse;
 mod propose;
 mod resolve;
+mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
 mod tree;
 pub mod write;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub use files::{Files, OnDisk};
+pub use lower::Checked;
 use names::is_wild;
 pub use resolve::{Jail, Param, Value};
 pub use show::Shown;
 
 use super::diagnostics::{Places, Problem, Problems, Report, nearest};
 use super::text::shown;
+
+/// The name of a file that is the standard input.
+const STDIN: &str = "-";
 
 /// A jail.conf and all it includes.
 #[derive(Debug)]
@@ -43,20 +50,27 @@ pub struct JailConf {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads `path` and what it includes.
+/// Reads `path` and what it includes. `-` is the standard input, as for jail(8).
 ///
 /// # Errors
 ///
 /// All errors of syntax at once, over all files. jail(8) does nothing for any jail then.
 pub fn load(path: &Path, files: &mut dyn Files) -> Result<JailConf, Report> {
-    let name = path.display().to_string();
-    match files.read(path) {
+    match bytes(path, files) {
         Ok(bytes) => parse(path, bytes, files),
-        Err(error) => {
-            let problem = Problem::new("config::file", "", format!("{name} cannot be read: {error}"));
-            Err(Report::new(name, vec![problem.help("jail(8) reads /etc/jail.conf")]))
-        }
+        Err(error) => Err(unreadable(path, &error)),
     }
+}
+
+/// The bytes of `path`, which is read once: it may be a pipe.
+pub(super) fn bytes(path: &Path, files: &mut dyn Files) -> io::Result<Vec<u8>> {
+    if path == Path::new(STDIN) { files::bounded(io::stdin().lock()) } else { files.read(path) }
+}
+
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Report {
+    let name = path.display().to_string();
+    let problem = Problem::new("config::file", "", format!("{name} cannot be read: {error}"));
+    Report::new(name, vec![problem.help("jail(8) reads /etc/jail.conf")])
 }
 
 /// As [`load`], from bytes that are there; `path` is where relative names of included files start.
@@ -87,7 +101,11 @@ pub fn parse(path: &Path, bytes: Vec<u8>, files: &mut dyn Files) -> Result<JailC
         let help = "jail(8) does not join the two: it starts one and finds that the other \"already exists\"";
         remarks.push(problem.help(help).at(&block.place.source, block.place.span.clone()));
     }
-    remarks.extend(check::releases(&parsed.blocks, &parsed.globals_below));
+    remarks.extend(check::releases(
+        &parsed.blocks,
+        parsed.globals.unwrap_or_default(),
+        &parsed.globals_below,
+    ));
     let (blocks, comments) = (parsed.blocks, parsed.comments);
     Ok(JailConf { name, jails, remarks, blocks, comments, files: parsed.files })
 }
@@ -126,7 +144,7 @@ impl JailConf {
             let names = || self.jails.iter().map(|jail| jail.name.as_str());
             let help = match nearest(name, names()) {
                 Some(near) => format!("did you mean `{}`?", shown(near)),
-                None if is_wild(name) => "a wildcard is no jail: it adds to others".to_owned(),
+                None if is_wild(name) => "no jail of the file is covered by this wildcard".to_owned(),
                 None => format!("it defines {}", shown(&names().collect::<Vec<_>>().join(", "))),
             };
             Report::new(&*self.name, vec![Problem::new("jail.conf::missing-jail", "", message).help(help)])

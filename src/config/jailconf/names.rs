@@ -126,8 +126,8 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
     });
     known.get(name).copied().or_else(|| {
         let (positive, negated) = positive(name);
-        let kind = known.get(positive.as_str()).copied().filter(|_| negated)?;
-        matches!(kind, Kind::Bool | Kind::Vnet | Kind::Words(_)).then_some(kind)
+        // Of what takes a word, as `vnet`, libjail knows no negation (`jailparam_type`).
+        known.get(positive.as_str()).copied().filter(|kind| negated && *kind == Kind::Bool)
     })
 }
 

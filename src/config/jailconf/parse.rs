@@ -21,6 +21,8 @@ use crate::config::text::shown;
 
 /// The one statement that is no parameter.
 const INCLUDE: &str = ".include";
+/// Parameters whose values are words and never hold a blank: two words there are two values.
+const LISTS: [&str; 5] = ["ip4.addr", "ip6.addr", "depend", "vnet.interface", "zfs.dataset"];
 /// As deep as jail(8) goes.
 const DEEPEST: usize = 32;
 /// More files than anyone has, few enough to bear.
@@ -36,6 +38,8 @@ pub(super) struct Parsed {
     pub(super) problems: Vec<Problem>,
     /// What is legal but may not be meant.
     pub(super) remarks: Vec<Problem>,
+    /// The first block that parameters outside any block made.
+    pub(super) globals: Option<usize>,
     /// Global parameters that stand below a jail: releases disagree on what they mean.
     /// By block and number of the parameter.
     pub(super) globals_below: Vec<(usize, usize)>,
@@ -46,7 +50,7 @@ pub(super) struct Parsed {
 /// Parses `bytes`, the file `path`, and all it includes.
 pub(super) fn parse(path: &Path, bytes: Vec<u8>, files: &mut dyn Files) -> Parsed {
     let (open, stack) = (Vec::new(), Vec::new());
-    let mut parser = Parser { out: Parsed::default(), files, open, globals: None, stack, stop: false };
+    let mut parser = Parser { out: Parsed::default(), files, open, stack, stop: false };
     parser.file(path, bytes);
     parser.out
 }
@@ -56,8 +60,6 @@ struct Parser<'f> {
     files: &'f mut dyn Files,
     /// The blocks that are open, by their place in `out.blocks`. An included file adds to the block around its `.include`.
     open: Vec<usize>,
-    /// The first block that parameters outside any block made.
-    globals: Option<usize>,
     /// The files that are being read.
     stack: Vec<PathBuf>,
     /// Whether to give up: an include too many.
@@ -220,6 +222,7 @@ impl Parser<'_> {
             span: first.span,
         };
         let mut bare = false;
+        let mut split = None;
         match r.token.kind {
             Kind::Sign(b'=') => {
                 r.advance();
@@ -228,7 +231,10 @@ impl Parser<'_> {
                 r.advance();
                 assign.append = true;
             }
-            Kind::Text(_) | Kind::Var(_) if !r.token.joined => bare = true,
+            Kind::Text(_) | Kind::Var(_) if !r.token.joined => {
+                bare = true;
+                split = r.new_line().then(|| r.before.clone());
+            }
             _ => return self.ended(assign, false, r),
         }
         loop {
@@ -237,7 +243,14 @@ impl Parser<'_> {
                 Some(string) => assign.values.push(string),
                 None => {
                     // Of one that is no text it has been said.
-                    if self.out.problems.len() == known {
+                    if self.out.problems.len() == known && r.is(b'{') {
+                        let message =
+                            format!("there is no `=` before the block of `{}`", shown(&assign.name));
+                        let problem =
+                            Problem::new("jail.conf::syntax", "", message).label("a block begins here");
+                        let help = format!("write {} {{ … }}", shown(&assign.name));
+                        self.wrong(r, problem.help(help));
+                    } else if self.out.problems.len() == known {
                         self.unexpected(r, "a value");
                     }
                     return recover(r);
@@ -248,7 +261,33 @@ impl Parser<'_> {
             }
             r.advance();
         }
+        if let Some(name) = split {
+            // The value stands on a line of its own. If it is followed by what follows a name, it is one.
+            let named = matches!(r.token.kind, Kind::Append | Kind::Sign(b'=' | b'{'));
+            let known = |value: &Str| value.vars.is_empty() && names::kind(&value.text).is_some();
+            let likely = assign.values.len() == 1 && assign.values.first().is_some_and(known);
+            if assign.values.len() == 1 && (named || likely && !r.is(b';')) {
+                self.missing(&assign.name, name, r);
+                return recover(r);
+            }
+            if likely && let Some(value) = assign.values.first() {
+                let (taker, taken) = (shown(&assign.name), shown(&value.text));
+                let message = format!("`{taken}` is the value of `{taker}` here");
+                let problem = Problem::new("jail.conf::swallowed", "", message)
+                    .label("a parameter's name, on a line of its own")
+                    .help(format!("a `;` is missing after `{taker}`"));
+                self.out.remarks.push(problem.at(&r.source, value.span.clone()));
+            }
+        }
         self.ended(assign, bare, r);
+    }
+
+    fn missing(&mut self, name: &str, end: Span, r: &Reading<'_>) {
+        let message = format!("a `;` is missing after `{}`", shown(name));
+        let problem = Problem::new("jail.conf::missing-semicolon", "", message)
+            .label("`;` is expected behind this")
+            .help("every parameter ends with a `;`, also the last of a block");
+        self.out.problems.push(problem.at(&r.source, end));
     }
 
     /// `foo.*` without quotes: two pieces to the scanner, and so an error to jail(8), but it can mean only one thing.
@@ -332,7 +371,6 @@ impl Parser<'_> {
             return self.add(assign, bare, r);
         }
         let name = shown(&assign.name);
-        // Nothing but a name, and then something odd: the name itself may be the mistake.
         let value = assign.values.last().map(|value| value.span.clone());
         let next_line = r.new_line() || matches!(r.token.kind, Kind::End | Kind::Sign(b'}'));
         if !next_line {
@@ -340,8 +378,15 @@ impl Parser<'_> {
                 (Kind::Text(_) | Kind::Var(_), Some(value)) => {
                     let rest = &r.source.inner()[value.start..];
                     let whole = &rest[..rest.find([';', '\n']).unwrap_or(rest.len())];
+                    let words: Vec<&str> = whole.split_ascii_whitespace().collect();
                     let whole = shown(whole.trim_end().trim_matches(['"', '\'']));
-                    let help = format!("a value with blanks is quoted: {name} = \"{whole}\";");
+                    let help = match LISTS.contains(&&*assign.name) {
+                        true => format!(
+                            "several values have `,` between them: {name} = {};",
+                            shown(&words.join(", "))
+                        ),
+                        false => format!("a value with blanks is quoted: {name} = \"{whole}\";"),
+                    };
                     Problem::new(
                         "jail.conf::syntax",
                         "",
@@ -358,12 +403,7 @@ impl Parser<'_> {
             self.wrong(r, problem);
             return recover(r);
         }
-        let end = r.before.clone();
-        let problem =
-            Problem::new("jail.conf::missing-semicolon", "", format!("a `;` is missing after `{name}`"))
-                .label("`;` is expected behind this")
-                .help("every parameter ends with a `;`, also the last of a block");
-        self.out.problems.push(problem.at(&r.source, end));
+        self.missing(&assign.name, r.before.clone(), r);
         // The next line is read as if it had been there; but what to include is uncertain.
         if *assign.name != *INCLUDE {
             self.add(assign, bare, r);
@@ -373,6 +413,14 @@ impl Parser<'_> {
     fn add(&mut self, assign: Assign, bare: bool, r: &Reading<'_>) {
         if bare && !assign.var && *assign.name == *INCLUDE {
             return self.include(&assign, r);
+        }
+        let like = *assign.name == *INCLUDE || bare && *assign.name == INCLUDE[1..];
+        if let Some(value) = assign.values.first().filter(|_| like && !assign.var) {
+            let message =
+                format!("this `{}` includes nothing: it is taken for a parameter", shown(&assign.name));
+            let problem = Problem::new("jail.conf::no-include", "", message)
+                .help(format!("write .include \"{}\";", shown(&value.text)));
+            self.out.remarks.push(problem.at(&r.source, assign.span.clone()));
         }
         let block = match self.open.last() {
             Some(block) => *block,
@@ -387,7 +435,7 @@ impl Parser<'_> {
                     });
                 }
                 let block = self.out.blocks.len() - 1;
-                if *self.globals.get_or_insert(block) != block {
+                if *self.out.globals.get_or_insert(block) != block {
                     self.out.globals_below.push((block, self.out.blocks[block].params.len()));
                 }
                 block

@@ -60,15 +60,13 @@ impl Param {
         truth(&self.name, self.values.last().map(|value| &*value.text))
     }
 
-    /// Whether it says true or false: a known boolean, or one of which nothing is known but its bare name.
+    /// Whether it says true or false under its positive name. Of a name nobody knows only the kernel can tell.
     pub(super) fn is_bool(&self) -> bool {
         match self.kind {
             Some(Kind::Bool) => true,
             // `vnet` and its like take a word; without one they are switched on or off by their name.
             Some(Kind::Vnet | Kind::Words(_)) => self.values.is_empty(),
-            // A double negation is no negation anybody means: it is left as it stands.
-            None => self.values.is_empty() && !positive(&positive(&self.name).0).1,
-            Some(_) => false,
+            Some(_) | None => false,
         }
     }
 

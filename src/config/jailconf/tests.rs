@@ -186,6 +186,32 @@ fn common_mistakes_are_named() {
         ("web { persist; } }", "jail.conf::syntax", "closes nothing"),
         ("web { exec.start = \"echo; }", "jail.conf::open-string", "a quote is not closed"),
         ("web { path = ; }", "jail.conf::syntax", "a value is expected, not `;`"),
+        (
+            "web { persist\n path = /x; }",
+            "jail.conf::missing-semicolon",
+            "jail.conf:1:7: a `;` is missing after `persist`",
+        ),
+        (
+            "web { vnet\n exec.start += x; }",
+            "jail.conf::missing-semicolon",
+            "jail.conf:1:7: a `;` is missing after `vnet`",
+        ),
+        (
+            "web { persist\n db { } }",
+            "jail.conf::missing-semicolon",
+            "jail.conf:1:7: a `;` is missing after `persist`",
+        ),
+        (
+            "web { vnet\n persist }",
+            "jail.conf::missing-semicolon",
+            "jail.conf:1:7: a `;` is missing after `vnet`",
+        ),
+        (
+            "web { ip4.addr = 10.0.0.1 10.0.0.2; }",
+            "jail.conf::syntax",
+            "have `,` between them: ip4.addr = 10.0.0.1, 10.0.0.2;",
+        ),
+        ("web = { persist; }", "jail.conf::syntax", "there is no `=` before the block of `web`"),
         ("web { path = \u{e4}; }", "jail.conf::syntax", "must be quoted"),
         ("$x { }", "jail.conf::syntax", "expected"),
     ] {
@@ -214,8 +240,43 @@ fn values_and_dependencies_are_checked() {
     }
     let conf = read("a { } a { } b { allow.raw_socket; mod.x; allow.raw_sockets; }").expect("it is right");
     let codes: Vec<&str> = conf.remarks().iter().map(|remark| remark.code).collect();
-    assert_eq!(codes, ["jail.conf::double", "jail.conf::unknown-parameter"]);
+    assert_eq!(codes, ["jail.conf::double", "jail.conf::module-parameter"]);
     assert!(conf.verify(None).is_ok());
+}
+
+#[test]
+fn a_value_on_a_line_of_its_own_is_remarked_upon() {
+    let codes = |text: &str| -> Vec<&str> {
+        read(text).expect("jail(8) takes it").remarks().iter().map(|remark| remark.code).collect()
+    };
+    assert_eq!(codes("web { path = /x; vnet\n persist; }"), ["jail.conf::swallowed"]);
+    assert_eq!(codes("web { host.hostname\n www.example.org; }"), [""; 0]);
+    assert_eq!(codes("web { .include = \"x\"; }"), ["jail.conf::no-include"]);
+    assert_eq!(codes("include \"x\";"), ["jail.conf::no-include"]);
+    assert!(complaint("web { persist\n vnet; }").contains("a `;` is missing after `persist`"));
+}
+
+#[test]
+fn globals_that_releases_weigh_differently_are_remarked_upon() {
+    let remarked = |text: &str| {
+        let remarks = read(text).expect("it is right").remarks();
+        remarks.iter().filter(|remark| remark.code == "jail.conf::globals-below").count()
+    };
+    assert_eq!(remarked("x.y = 1; * { x.y = 2; } x.y = 3; b { }"), 1);
+    assert_eq!(remarked("x.y = 1; b { x.y = 2; } x.y = 3;"), 1);
+    assert_eq!(remarked("x.y = 1; \"a.*\" { x.y = 2; } x.y = 3; a.b { }"), 1);
+    assert_eq!(remarked("x.y = 1; b { x.z = 2; } x.y = 3; x.y = 4;"), 0);
+    assert_eq!(remarked("* { x.y = 2; } b { } x.y = 3;"), 0);
+}
+
+#[test]
+fn only_booleans_are_negated() {
+    assert_eq!(shown_of("a { nopath; }", "a"), "nopath=");
+    assert_eq!(shown_of("a { allow.nofuture; notify; }", "a"), "allow.nofuture= notify=");
+    let said =
+        |text: &str| format!("{:#}", read(text).expect("its syntax is right").check().expect_err(text));
+    assert!(said("a { path = /a; persist; nopath; }").contains("say path = …"));
+    assert!(said("a { path = /a; persist; novnet; }").contains("only booleans are negated"));
 }
 
 #[test]

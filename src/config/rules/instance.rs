@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
 use super::super::diagnostics::{Problem, join};
-use super::super::params::{Kind, Lookup, lookup, well_formed};
+use super::super::params::{Kind, Lookup, is_free, lookup, well_formed};
 use super::super::spec::{CommandLine, InstanceSpec, MountSpec, ParamValue, TemplateSource};
 use super::super::text::{LONGEST, shown};
 use super::{service, words};
@@ -77,12 +77,15 @@ fn source(instance: &InstanceSpec, place: &str, found: &mut Vec<Problem>) {
 }
 
 fn mounts(instance: &InstanceSpec, place: &str, found: &mut Vec<Problem>) {
+    // A root that keeps its place may have file systems mounted on it and over one another, as jail(8) does it: the base system
+    // read-only, and what is the jail's own over it.
+    let stacks = instance.classic.is_some();
     let mut targets: BTreeMap<PathBuf, String> = BTreeMap::new();
     for (number, mount) in instance.mounts.iter().enumerate() {
         let at = join(&join(place, "mounts"), &number.to_string());
-        mount_words(mount, &at, found);
+        mount_words(mount, stacks, &at, found);
         let plain: PathBuf = mount.target.components().filter(|part| *part != Component::CurDir).collect();
-        if let Some(first) = targets.insert(plain, at.clone()) {
+        if let Some(first) = targets.insert(plain, at.clone()).filter(|_| !stacks) {
             let message = format!(
                 "two mounts on {}: one would hide the other",
                 shown(&mount.target.display().to_string())
@@ -92,10 +95,10 @@ fn mounts(instance: &InstanceSpec, place: &str, found: &mut Vec<Problem>) {
     }
 }
 
-fn mount_words(mount: &MountSpec, at: &str, found: &mut Vec<Problem>) {
+fn mount_words(mount: &MountSpec, stacks: bool, at: &str, found: &mut Vec<Problem>) {
     let wrong = |message: String| Problem::new("config::mount", at, message);
     let target = shown(&mount.target.display().to_string());
-    if let Err(why) = words::path(&mount.target, false) {
+    if let Err(why) = words::path(&mount.target, stacks) {
         let problem = wrong(format!("`{target}` cannot be a mount point: {why}"));
         found.push(problem.help("mount points are paths as the instance sees them: /var/db"));
     } else if mount.target.starts_with(OWN) {
@@ -241,10 +244,13 @@ fn params(instance: &InstanceSpec, place: &str, found: &mut Vec<Problem>) {
             (Kind::Any, _) => true,
             _ => false,
         };
-        // A NUL would end it for the kernel; what else steers a terminal would do so in everybody's `jls`.
+        // A NUL would end it for the kernel; what else steers a terminal would do so in everybody's `jls`. `meta` and `env` are lines
+        // of `key=value` (jail(8)).
+        let lines = matches!(name.as_str(), "meta" | "env") || is_free(name);
+        let control = |c: char| c.is_control() && !(lines && matches!(c, '\n' | '\t'));
         let steers = match value {
-            ParamValue::Text(text) => text.contains(char::is_control),
-            ParamValue::List(list) => list.iter().any(|item| item.contains(char::is_control)),
+            ParamValue::Text(text) => text.contains(control),
+            ParamValue::List(list) => list.iter().any(|item| item.contains(control)),
             ParamValue::Bool(_) | ParamValue::Int(_) => false,
         };
         if !fits || steers {

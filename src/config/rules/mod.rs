@@ -25,6 +25,13 @@ use super::text::shown;
 pub(super) fn check(spec: &FabricSpec) -> Vec<Problem> {
     let mut found = Vec::new();
     fabric(spec, &mut found);
+    if let Some(Err(why)) = spec.origin.as_deref().map(|origin| words::path(origin, false)) {
+        found.push(Problem::new(
+            "config::origin",
+            "origin",
+            format!("the file it is of has a name that cannot be: {why}"),
+        ));
+    }
     for (name, network) in &spec.networks {
         named("networks", name, &network.name, &mut found);
         network::check(spec, network, &join("networks", name), &mut found);

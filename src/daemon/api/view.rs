@@ -40,6 +40,9 @@ pub struct Fabric {
     pub name: String,
     /// Its zone.
     pub domain: String,
+    /// The file of jail(8) it is of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Whether it is on its way out.
     pub going: bool,
     /// Its services, by name.
@@ -438,6 +441,7 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
     Some(Fabric {
         name: fabric.spec.name.clone(),
         domain: fabric.spec.domain.clone(),
+        origin: fabric.spec.origin.as_ref().map(|path| path.display().to_string()),
         going: fabric.dropped,
         services,
         networks,

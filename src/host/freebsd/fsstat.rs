@@ -68,9 +68,11 @@ pub fn table() -> io::Result<Vec<Mounted>> {
     }
 }
 
-/// The topmost mount at a path.
-pub fn at(point: &Path) -> io::Result<Option<Mounted>> {
-    Ok(table()?.into_iter().rfind(|mount| mount.point == point))
+/// The mounts at a path, the topmost last.
+pub fn all_at(point: &Path) -> io::Result<Vec<Mounted>> {
+    let mut all = table()?;
+    all.retain(|mount| mount.point == point);
+    Ok(all)
 }
 
 /// The mounts at or below a path, the last made last.

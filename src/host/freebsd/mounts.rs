@@ -55,9 +55,6 @@ fn options(mount: &Mount) -> Vec<(&str, Option<&str>)> {
 pub(super) fn place(mount: &Mount) -> Result<PathBuf, Failure> {
     let what = || format!("mount point {}", mount.target.display());
     let names = components(&mount.target).doing(what)?;
-    if names.is_empty() {
-        return Err(Failure::new("a mount on / of an instance would hide it"));
-    }
     let root = std::fs::canonicalize(&mount.root).doing(what)?;
     Ok(names.iter().fold(root, |path, name| path.join(name)))
 }
@@ -91,6 +88,9 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     let options = options(mount);
     if mount.fstype == "devfs" {
         check_ruleset(&options)?;
+    }
+    if cloned && components(&mount.target).doing(what)?.is_empty() {
+        return Err(Failure::new(format!("{}: a mount on / of a clone would hide it", what())));
     }
     let point = place(mount)?;
     let root = below::open_root(&mount.root).doing(|| format!("open the root {}", mount.root.display()))?;
@@ -152,8 +152,13 @@ pub fn unmount(mount: &Mount) -> Result<(), Failure> {
     }
     let point = place(mount)?;
     let what = || format!("unmount {}", point.display());
-    let Some(seen) = fsstat::at(&point).doing(what)? else { return Ok(()) };
+    let mut there = fsstat::all_at(&point).doing(what)?;
+    let Some(seen) = there.pop() else { return Ok(()) };
     if !is_ours(mount, &seen) {
+        // What it was to lie on; it never came to lie there.
+        if mount.stacked && !there.iter().any(|covered| is_ours(mount, covered)) {
+            return Ok(());
+        }
         return Err(Failure::new(format!(
             "{} is a mount of {} ({}), not of {} ({}): left alone",
             point.display(),
@@ -179,19 +184,24 @@ pub fn release(seen: &Mounted, harmless: bool) -> Result<(), Failure> {
 }
 
 /// Unmounts what is below a root and not in `kept`, the last made first. `kept` are places in the kernel's words; where several
-/// mounts are at one, the lowest is the one kept.
+/// mounts are at one, as many are kept as it is there times, the lowest first. What the root itself is stays.
 pub fn unmount_foreign(root: &Path, kept: &[PathBuf]) -> Result<(), Failure> {
     let what = || format!("unmount what was mounted below {}", root.display());
     if !root.exists() {
         return Ok(());
     }
     let root = std::fs::canonicalize(root).doing(what)?;
+    let mut kept = kept.to_vec();
+    if !kept.contains(&root) {
+        kept.push(root.clone());
+    }
     let mut all = fsstat::below(&root).doing(what)?;
-    let mut seen = Vec::new();
-    all.retain(|mount| {
-        let keep = (mount.point == root || kept.contains(&mount.point)) && !seen.contains(&mount.point);
-        seen.push(mount.point.clone());
-        !keep
+    all.retain(|mount| match kept.iter().position(|point| *point == mount.point) {
+        Some(at) => {
+            kept.swap_remove(at);
+            false
+        }
+        None => true,
     });
     all.iter().rev().try_for_each(|mount| release(mount, NOTHING_TO_LOSE.contains(&mount.fstype.as_str())))
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::iov::Iov;
 use super::sysctl::{self, Kind};
 use crate::config::spec::ParamValue;
+use crate::host::booleans::{positive, said};
 use crate::host::failure::Context;
 use crate::host::{Failure, Jail};
 
@@ -72,22 +73,6 @@ fn kind(name: &str) -> Result<Option<Kind>, Failure> {
     }
 }
 
-/// `allow.noraw_sockets` is `allow.raw_sockets` negated: the `no` is in the last part.
-fn positive(name: &str) -> Option<String> {
-    match name.rsplit_once('.') {
-        Some((head, tail)) => tail.strip_prefix("no").map(|tail| format!("{head}.{tail}")),
-        None => name.strip_prefix("no").map(str::to_owned),
-    }
-}
-
-/// The name under which a boolean is refused.
-pub(super) fn negative(name: &str) -> String {
-    match name.rsplit_once('.') {
-        Some((head, tail)) => format!("{head}.no{tail}"),
-        None => format!("no{name}"),
-    }
-}
-
 fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
     let (name, kind, negated) = match kind(name)? {
         Some(kind) => (name.to_owned(), kind, false),
@@ -110,6 +95,14 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
         }
     };
     let bad = |wanted: &str| Failure::new(format!("parameter {name}: {value:?} is not {wanted}"));
+    // Of several values one that is no list takes the last, as in jail(8) (`usr.sbin/jail/config.c`, import_params).
+    let last = match value {
+        ParamValue::List(words) if !kind.format.starts_with("S,") => {
+            words.last().map(|word| ParamValue::Text(word.clone()))
+        }
+        _ => None,
+    };
+    let value = last.as_ref().unwrap_or(value);
     match (kind.ctltype, kind.format.as_str()) {
         (_, "E,jailsys") => {
             let word = match value {
@@ -126,14 +119,7 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
             iov.int(&name, word);
         }
         (_, "B") => {
-            let on = match value {
-                ParamValue::Bool(on) => *on,
-                ParamValue::Int(n @ 0..=1) => *n == 1,
-                ParamValue::Text(text) if text == "true" || text == "1" => true,
-                ParamValue::Text(text) if text == "false" || text == "0" => false,
-                _ => return Err(bad("true or false")),
-            };
-            iov.flag(&if on == negated { negative(&name) } else { name.clone() });
+            iov.flag(&said(&name, negated, value).ok_or_else(|| bad("true or false"))?);
         }
         _ if negated => return Err(bad("a value of a parameter that can be negated")),
         (CTLTYPE_INT | CTLTYPE_UINT | CTLTYPE_LONG | CTLTYPE_ULONG, _) => {
@@ -152,8 +138,7 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
             let text = match value {
                 ParamValue::Text(text) => text.clone(),
                 ParamValue::Int(number) => number.to_string(),
-                ParamValue::List(words) => words.join(","),
-                ParamValue::Bool(_) => return Err(bad("a text")),
+                ParamValue::List(_) | ParamValue::Bool(_) => return Err(bad("a text")),
             };
             iov.text(&name, &text);
         }

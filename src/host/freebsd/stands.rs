@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::iov::Iov;
 use super::stack::Stack;
 use super::{fsstat, jails, mounts, params, tool};
+use crate::host::booleans;
 use crate::host::failure::Context;
 use crate::host::stands::{
     difference, has_child, is_dying, no_alias, no_interface, no_jail, no_mount, other_jail,
@@ -134,7 +135,7 @@ fn allowed_besides(wanted: &Jail, jid: i32) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     for name in names.lines().filter_map(|line| line.strip_prefix("security.jail.param.")) {
         let name = name.trim_end_matches('.');
-        let negative = params::negative(name);
+        let negative = booleans::negative(name);
         if wanted.params.contains_key(name) || wanted.params.contains_key(&negative) {
             continue;
         }
@@ -155,10 +156,14 @@ fn allowed_besides(wanted: &Jail, jid: i32) -> Result<Vec<String>, Failure> {
 
 fn mount(wanted: &Mount) -> Result<(), Failure> {
     let point = mounts::place(wanted)?;
-    let there = fsstat::at(&point).doing(|| format!("look for the mount on {}", point.display()))?;
-    match there {
-        Some(there) if mounts::is_ours(wanted, &there) && there.read_only == wanted.read_only => Ok(()),
-        there => {
+    // Others of the same jail may lie over it.
+    let mut all = fsstat::all_at(&point).doing(|| format!("look for the mount on {}", point.display()))?;
+    let same =
+        |there: &fsstat::Mounted| mounts::is_ours(wanted, there) && there.read_only == wanted.read_only;
+    match all.iter().any(same) {
+        true => Ok(()),
+        false => {
+            let there = all.pop();
             let found = there.map(|there| {
                 let access = if there.read_only { ", read-only" } else { "" };
                 format!("{} ({}{access})", there.source, there.fstype)

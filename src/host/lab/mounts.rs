@@ -16,6 +16,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::below::components;
 use super::failure::{Context, hint_if};
 use super::mountinfo::{self, Mounted};
 use super::{below, holders, sys};
@@ -111,7 +112,10 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
             mount.root.display()
         )
     };
-    place(mount)?; // Refuses `/` and `..`, for which there would be no way back.
+    let on_root = components(&mount.target).doing(what)?.is_empty();
+    if on_root && cloned {
+        return Err(Failure::new(format!("{}: a mount on / of a clone would hide it", what())));
+    }
     let root = below::open_root(&mount.root).doing(|| format!("open the root {}", mount.root.display()))?;
     let is_file = kind == Kind::Nullfs
         && std::fs::metadata(&mount.source).doing(|| format!("look at {}", mount.source))?.is_file();
@@ -135,7 +139,7 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     let onto = |mount: OwnedFd| attach(&mount, &target).map(|()| mount);
     let attached = match kind {
         Kind::Devfs => devfs(&target, &options),
-        Kind::Procfs if below::components(&mount.target).doing(what)? != [OsStr::new("proc")] => {
+        Kind::Procfs if components(&mount.target).doing(what)? != [OsStr::new("proc")] => {
             return Err(Failure::new(format!("{}: the lab has procfs on /proc only", what())));
         }
         // The real one belongs to the jail's pid namespace, which is not there yet: jail-init puts it on top.
@@ -157,7 +161,8 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
             failure
         }
     })?;
-    in_its_place(&attached, &root, mount).doing(what)
+    // Who may give the root itself another name is no jail's.
+    if on_root { Ok(()) } else { in_its_place(&attached, &root, mount).doing(what) }
 }
 
 /// Takes a mount back that did not come to lie at its place: between being found and being mounted upon, a directory can be given
@@ -194,6 +199,10 @@ pub fn unmount(mount: &Mount) -> Result<(), Failure> {
     let what = || format!("unmount {}", point.display());
     let Some(seen) = mountinfo::at(&point).doing(what)? else { return Ok(()) };
     if !is_ours(mount, kind, &seen, &point) {
+        // What it was to lie on; it never came to lie there.
+        if mount.stacked {
+            return Ok(());
+        }
         return Err(Failure::new(format!(
             "{} is a mount of {} ({}), not of {} ({}): left alone",
             point.display(),
@@ -226,12 +235,10 @@ pub fn unmount(mount: &Mount) -> Result<(), Failure> {
 
 /// Where it is, as the table names it.
 pub(super) fn place(mount: &Mount) -> Result<PathBuf, Failure> {
-    let names =
-        below::components(&mount.target).doing(|| format!("mount point {}", mount.target.display()))?;
-    if names.is_empty() {
-        return Err(Failure::new("a mount on / of an instance would hide it"));
-    }
-    Ok(names.iter().fold(mount.root.clone(), |path, name| path.join(name)))
+    let names = components(&mount.target).doing(|| format!("mount point {}", mount.target.display()))?;
+    // A root that is gone has no other spelling.
+    let root = std::fs::canonicalize(&mount.root).unwrap_or_else(|_| mount.root.clone());
+    Ok(names.iter().fold(root, |path, name| path.join(name)))
 }
 
 /// Whether what is seen there is what was asked for.
@@ -256,7 +263,14 @@ pub(super) fn is_ours(mount: &Mount, kind: Kind, seen: &Mounted, point: &Path) -
 /// # Errors
 /// `EBUSY`.
 pub fn unmount_at(root: &Path, target: &Path, harmless: bool) -> io::Result<()> {
-    let (parent, name) = below::split(target)?;
+    // What lies on the root itself is found from the directory around it.
+    let (root, parent, name) = match (components(target)?.is_empty(), root.parent(), root.file_name()) {
+        (true, Some(around), Some(name)) => (around, PathBuf::new(), name.to_owned()),
+        _ => {
+            let (parent, name) = below::split(target)?;
+            (root, parent, name)
+        }
+    };
     let mut pause = Duration::from_millis(1);
     for left in (0..TRIES).rev() {
         // Only the parent is opened: a descriptor on the mount itself would keep it busy.
@@ -272,9 +286,7 @@ pub fn unmount_at(root: &Path, target: &Path, harmless: bool) -> io::Result<()> 
                     .map_err(Into::into);
             }
             // Not a mount point any more.
-            Err(rustix::io::Errno::INVAL)
-                if mountinfo::at(&root.join(target.strip_prefix("/").unwrap_or(target)))?.is_none() =>
-            {
+            Err(rustix::io::Errno::INVAL) if mountinfo::at(&root.join(&parent).join(&name))?.is_none() => {
                 return Ok(());
             }
             other => return other.map_err(Into::into),
@@ -385,6 +397,7 @@ mod tests {
             source: "s".into(),
             options: options.iter().map(|o| (*o).into()).collect(),
             read_only: true,
+            stacked: false,
         }
     }
 
@@ -404,7 +417,7 @@ mod tests {
         assert_eq!(place(&sample("tmpfs", &[])).unwrap(), Path::new("/roots/x/a/b"));
         let mut mount = sample("tmpfs", &[]);
         mount.target = "/".into();
-        assert!(place(&mount).is_err());
+        assert_eq!(place(&mount).unwrap(), Path::new("/roots/x"));
         mount.target = "/../b".into();
         assert!(place(&mount).is_err());
     }

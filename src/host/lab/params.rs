@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::spec::ParamValue;
 use crate::host::Failure;
+use crate::host::booleans::positive;
 
 /// What jail(8) of 13.2 to 15 documents and the lab may ignore without harm.
 const KNOWN: &[&str] = &[
@@ -16,9 +17,11 @@ const KNOWN: &[&str] = &[
     "allow.mount.devfs",
     "allow.mount.fdescfs",
     "allow.mount.fusefs",
+    "allow.mount.lindebugfs",
     "allow.mount.linprocfs",
     "allow.mount.linsysfs",
     "allow.mount.nullfs",
+    "allow.mount.p9fs",
     "allow.mount.procfs",
     "allow.mount.tmpfs",
     "allow.mount.zfs",
@@ -60,17 +63,14 @@ const KNOWN: &[&str] = &[
     "sysvmsg",
     "sysvsem",
     "sysvshm",
+    "zfs",
     "zfs.mount_snapshot",
 ];
 
 /// Refuses names that no FreeBSD kernel knows, and those that FreeBSD has read-only.
 pub fn check(params: &BTreeMap<String, ParamValue>) -> Result<(), Failure> {
     for name in params.keys() {
-        // A boolean may be written negated, with `no` before its last part: jail(8), "allow.nomount".
-        let positive = match name.rsplit_once('.') {
-            Some((head, tail)) => tail.strip_prefix("no").map(|tail| format!("{head}.{tail}")),
-            None => name.strip_prefix("no").map(str::to_owned),
-        };
+        let positive = positive(name);
         let known = |name: &str| KNOWN.contains(&name);
         let free = ["meta", "env"].iter().any(|word| {
             name.strip_prefix(word)

@@ -48,6 +48,7 @@ impl Engine {
                 spec.name
             )));
         }
+        self.check_origin(spec)?;
         for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
             if other.spec.domain == spec.domain {
                 return Err(Refusal::conflict(format!(
@@ -87,6 +88,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// A file of jail(8) is not another one of its name: what is not in it would be taken down.
+    pub(super) fn check_origin(&self, spec: &FabricSpec) -> Result<(), Refusal> {
+        let there = self.state.fabrics.get(&spec.name).and_then(|old| old.spec.origin.as_ref());
+        match (there, &spec.origin) {
+            (Some(there), Some(own)) if there != own => Err(Refusal::conflict(format!(
+                "the fabric `{}` is of {}, and this is {}: give one of the two files another name, as a copy or a hard link",
+                spec.name,
+                there.display(),
+                own.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_overlap(&self, spec: &FabricSpec, network: &NetworkSpec) -> Result<(), Refusal> {

@@ -16,6 +16,7 @@ use crate::store::Record;
 impl Engine {
     /// Takes over the jails of these services of `spec`, of which all was found standing.
     pub(super) fn import(&mut self, spec: &FabricSpec, found: &BTreeMap<String, Standing>) -> Answer {
+        self.check_origin(spec)?;
         for service in found.keys() {
             self.is_takeable(spec, service)?;
         }

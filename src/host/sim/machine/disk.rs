@@ -25,7 +25,10 @@ impl Machine {
         if mount.target.iter().any(|part| part == "..") {
             return Err(error(EPERM, "the target leaves the root"));
         }
-        // Mounts on a taken mount point stack in the kernel; Warren never means to.
+        // Mounts on a taken mount point stack in the kernel; Warren means to only where it says so.
+        if mount.stacked {
+            self.covered.extend(self.mounts.remove(&point(mount)));
+        }
         if self.mounts.contains_key(&point(mount)) {
             return Err(error(EBUSY, format!("{} is a mount point already", point(mount).display())));
         }
@@ -36,6 +39,10 @@ impl Machine {
     pub(super) fn unmount(&mut self, mount: &Mount) {
         if self.mounts.get(&point(mount)) == Some(mount) {
             self.mounts.remove(&point(mount));
+            if let Some(below) = self.covered.iter().rposition(|below| point(below) == point(mount)) {
+                let below = self.covered.remove(below);
+                self.mounts.insert(point(&below), below);
+            }
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Machine {
     pub clones: BTreeSet<String>,
     /// Mounts by mount point.
     pub mounts: BTreeMap<PathBuf, Mount>,
+    /// Those that others were mounted over, the last one on top.
+    pub covered: Vec<Mount>,
     /// Files written into roots, by path: they go with their clone.
     pub files: BTreeMap<PathBuf, String>,
     /// Bridges by name.

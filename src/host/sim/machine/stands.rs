@@ -10,7 +10,7 @@ impl Machine {
         match made {
             Op::JailCreate(jail) => self.jail_stands(jail),
             Op::Mount(mount) => match self.mounts.get(&point(mount)) {
-                Some(there) if there == mount => Ok(Reply::Done),
+                Some(there) if there == mount || self.covered.contains(mount) => Ok(Reply::Done),
                 there => {
                     let found = there.map(|there| format!("{} ({})", there.source, there.fstype));
                     Err(no_mount(mount, &point(mount), found.as_deref()))
