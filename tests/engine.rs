@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::{World, declare, fabric, instance, service, shop};
 use warren::config::spec::{OnStopFailure, RestartPolicy};
 use warren::host::sim::Behaviour;
-use warren::host::{Host, Op, Status};
+use warren::host::{Op, Status};
 use warren::lifecycle::engine::{Command, Effect, Event, NameChange};
 use warren::store::Stage;
 use warren_dhcp::server::{ClientKey, Lease, LeaseChange, LeaseState};

@@ -97,9 +97,11 @@ fn get(flags: c_int, key: impl FnOnce(&mut Iov)) -> io::Result<Option<Seen>> {
     if flags & JAIL_GET_DESC != 0 {
         iov.int("desc", -1);
     }
-    iov.room("jid", 4).room("path", PATH).room("vnet", 4).room("dying", 4);
-    if iov.value("name").is_empty() {
-        iov.room("name", NAME);
+    // Of two that bear one name the kernel goes by the last (vfs_sanitizeopts()): what is asked for is no room for an answer as well.
+    for (name, room) in [("jid", 4), ("path", PATH), ("vnet", 4), ("dying", 4), ("name", NAME)] {
+        if iov.value(name).is_empty() {
+            iov.room(name, room);
+        }
     }
     match iov.call(libc::jail_get, flags) {
         Ok(jid) => Ok(Some(Seen {

@@ -240,3 +240,30 @@ fn a_jail_made_anew_by_hand_is_no_longer_ours() {
     nothing_is_left();
     assert_bare(&lab);
 }
+
+/// The Handbook's thin jail: the base on the jail's root, read-only, and what is its own above it.
+#[test]
+fn a_thin_jail_has_its_base_mounted_on_its_root() {
+    if !possible(&["jail"]) {
+        return;
+    }
+    let lab = Lab::new();
+    setup();
+    let thin = r#"thin { path = "/var/tmp/classic/thin"; persist; exec.clean; host.hostname = thin;
+	mount = "/ $path nullfs ro 0 0", "/var/tmp/classic/own $path/mnt nullfs rw 0 0"; mount.devfs;
+	exec.start = "echo written > /mnt/file"; exec.poststop = "ls /var/tmp/classic/thin > /var/tmp/classic/log/after"; }"#;
+    std::fs::write(FILE, thin).unwrap();
+    show("mkdir -p /var/tmp/classic/thin /var/tmp/classic/own");
+    lab.ok(&["up", "--jail-conf", FILE]);
+    let mounts = show("mount -p | awk '/classic\\/thin/ {print $2, $3}'");
+    let (root, own) = ("/var/tmp/classic/thin", "/var/tmp/classic/thin/mnt");
+    assert_eq!(
+        mounts.lines().map(str::trim).collect::<Vec<_>>(),
+        [format!("{root} nullfs"), format!("{own} nullfs"), format!("{root}/dev devfs")]
+    );
+    assert_eq!(show("cat /var/tmp/classic/own/file").trim(), "written");
+    assert!(show("jexec thin touch /new").contains("Read-only"));
+    lab.ok(&["down", "--jail-conf", FILE]);
+    assert_eq!(show("mount -p | grep -c classic/thin").trim(), "0");
+    assert_bare(&lab);
+}
