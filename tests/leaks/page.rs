@@ -76,7 +76,7 @@ fn deaths(text: &mut String) {
 
 fn by_hand(text: &mut String) {
     text.push_str(
-        "\n## When somebody changes the machine\n\nWarren looks at start and every 30 seconds. What it cannot put right is told once \
+        "\n## When somebody changes the machine\n\nWarren looks at start and every 30 seconds; that a jail is gone FreeBSD tells it within a second. What it cannot put right is told once \
          (`drift`) and stands in `warren ps`, `inspect` and `doctor` until it is right. What bears a name of Warren's and is in no \
          store (`strays`) is left alone, and so is everything else.\n\n| what | Warren | the user sees |\n|---|---|---|\n",
     );
