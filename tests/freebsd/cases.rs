@@ -663,6 +663,10 @@ fn an_uplink_is_put_back(rig: &Rig) {
     let attach = Op::UplinkAttach { bridge: bridge.clone(), interface: "vtnet0".into() };
     let undo = rig.all(vec![Op::BridgeCreate { bridge: bridge.clone() }, attach.clone()]);
     println!("{}", rig.refuse(&attach));
+    // Another network wants it as well, and takes back what it did not get.
+    let other = Op::UplinkAttach { bridge: id(NETWORK + 1).bridge(), interface: "vtnet0".into() };
+    println!("{}", rig.refuse(&other));
+    rig.perform(&other.undo().unwrap());
     let text = show(&format!(
         "ifconfig vtnet0; ngctl show {bridge}:; ngctl msg vtnet0: getpromisc; ngctl msg vtnet0: getautosrc"
     ));

@@ -44,7 +44,7 @@ impl Notes {
     }
 
     /// Where the note of an object is.
-    pub fn path(&self, object: &str) -> PathBuf {
+    fn path(&self, object: &str) -> PathBuf {
         self.dir.join(object)
     }
 

@@ -18,6 +18,8 @@ const OFFLOADS: u32 = 0x100 | 0x200 | 0x400 | 0x1_0000 | 0x4_0000;
 /// How an interface was.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
+    /// The bridge it is an uplink of.
+    bridge: String,
     uplink: Uplink,
     capabilities: u32,
 }
@@ -32,11 +34,13 @@ pub fn attach(
     let what = || format!("bridge {interface} into {bridge}");
     let host = Stack::host().doing(what)?;
     let capabilities = host.capabilities(interface).doing(what)?;
-    if notes.get::<Before>(interface)?.is_some() {
-        let file = notes.path(interface);
-        return Err(Failure::new(format!("{}: it is an uplink already ({})", what(), file.display())));
+    if let Some(before) = notes.get::<Before>(interface)? {
+        let hint = "an interface is the uplink of one network; VLANs of it may be those of others";
+        let text = format!("{}: it is the uplink of {} already", what(), before.bridge);
+        return Err(Failure::new(text).hint(hint));
     }
-    notes.put(interface, Before { uplink: graph.uplink_state(interface)?, capabilities })?;
+    let uplink = graph.uplink_state(interface)?;
+    notes.put(interface, Before { bridge: bridge.to_owned(), uplink, capabilities })?;
     if capabilities & OFFLOADS != 0 {
         host.set_capabilities(interface, capabilities & !OFFLOADS)
             .doing(|| format!("turn off offloads of {interface}"))?;
@@ -53,7 +57,10 @@ pub fn detach(
     interface: &str,
 ) -> Result<(), Failure> {
     let what = || format!("take {interface} off {bridge}");
-    let Some(before) = notes.get::<Before>(interface)? else { return Ok(()) };
+    // Another network's is not ours to put back.
+    let Some(before) = notes.get::<Before>(interface)?.filter(|before| before.bridge == bridge) else {
+        return Ok(());
+    };
     let host = Stack::host().doing(what)?;
     // A card that was taken out needs nothing.
     if host.has(interface).doing(what)? {
