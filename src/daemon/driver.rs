@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
-use warren_dhcp::ipam::Change as AddressChange;
 
 use super::clock::{now, wall};
 use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
@@ -19,12 +18,10 @@ use crate::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
 };
 use crate::store::db::{Event as Told, Stamp, StoreError};
-use crate::store::{Record, State, Store};
+use crate::store::{State, Store};
 
 /// How many events share one commit at most.
 const BATCH: usize = 512;
-/// After how many records the history of the address books is made short: folding them takes milliseconds.
-const ADDRESS_RECORDS: usize = 10_000;
 /// How often a job that is waited for is looked at.
 const JOB_POLL: Duration = Duration::from_millis(50);
 /// How long after a commit that failed, or a thread that could not be had, the next attempt is made: a full disk may be emptied.
@@ -140,8 +137,6 @@ pub struct Driver {
     gates: Gates,
     pool: Pool,
     wake: Option<u64>,
-    /// Records of the address books since their history was last made short.
-    address_records: usize,
 }
 
 /// Hooks that wait until their process is written down.
@@ -171,7 +166,6 @@ impl Driver {
             gates: Gates::default(),
             pool: Pool::default(),
             wake: None,
-            address_records: 0,
         };
         (driver, handle)
     }
@@ -264,34 +258,17 @@ impl Driver {
     fn carry_out(&mut self, out: Output) {
         self.wake = out.wake;
         let told = self.commit(&out);
-        self.shorten(&out.records);
+        if !out.records.is_empty()
+            && let Err(error) = self.store.shorten(now(), &self.engine.state)
+        {
+            tracing::warn!(%error, "the store's history could not be made short");
+        }
         for told in told {
             // Nobody following is no error.
             let _ = self.handle.told.send(Arc::new(told));
         }
         for effect in out.effects {
             self.effect(effect);
-        }
-    }
-
-    /// Makes the history of the address books short: when it has grown long, and when a network has gone.
-    fn shorten(&mut self, records: &[Record]) {
-        let changes = || {
-            records
-                .iter()
-                .filter_map(|r| if let Record::Address { change } = r { Some(change) } else { None })
-        };
-        self.address_records += changes().count();
-        let gone = changes().any(|change| matches!(change, AddressChange::NetworkRemoved { .. }));
-        if !gone && self.address_records < ADDRESS_RECORDS {
-            return;
-        }
-        let books = self.engine.state.ipam.snapshot();
-        let records: Vec<Record> = books.into_iter().map(|change| Record::Address { change }).collect();
-        match self.store.rewrite_addresses(now(), &records) {
-            Ok(()) => self.address_records = 0,
-            // The long history says the same.
-            Err(error) => tracing::warn!(%error, "the history of addresses could not be made short"),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Does what somebody asked for, or says why not. A refused request changes nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::services::asked;
@@ -30,7 +32,8 @@ impl Engine {
         self.check_declaration(&spec)?;
         let name = spec.name.clone();
         let revision = self.now.max(self.last_revision(&name) + 1);
-        self.emit(Record::Fabric { spec: Box::new(spec), revision });
+        let revisions = self.revisions(&spec, revision);
+        self.emit(Record::Fabric { spec: Box::new(spec), revision, revisions });
         self.out.effects.push(Effect::Name(NameChange::Zone(name.clone())));
         self.policies_stale = true;
         self.unsettled.insert(name.clone());
@@ -102,6 +105,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The revisions of a fabric's services once it is declared as `spec`: a new one for those whose instances are outdated by it.
+    fn revisions(&self, spec: &FabricSpec, new: u64) -> BTreeMap<String, u64> {
+        let old = self.state.fabrics.get(&spec.name);
+        let of_old = |name: &String| old.and_then(|old| old.services.get(name)).map(|there| there.revision);
+        let wanted = spec.services.iter().map(|(name, service)| {
+            let same = (old.and_then(|old| old.spec.services.get(name)))
+                .is_some_and(|before| before.instance == service.instance);
+            (name.clone(), of_old(name).filter(|_| same).unwrap_or(new))
+        });
+        let unwanted = (old.into_iter().flat_map(|old| &old.services))
+            .filter(|(name, _)| !spec.services.contains_key(*name))
+            .map(|(name, there)| (name.clone(), there.revision));
+        wanted.chain(unwanted).collect()
     }
 
     fn last_revision(&self, fabric: &str) -> u64 {
