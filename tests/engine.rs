@@ -281,3 +281,20 @@ fn a_new_daemon_has_every_name_again_before_it_takes_up_questions() {
     assert_eq!((names.len(), serves.len()), (1 + 6 + 6, 1), "{effects:#?}");
     assert!(names.iter().max() < serves.iter().min(), "{effects:#?}");
 }
+
+#[test]
+fn another_domain_is_refused_while_the_fabric_is_up_and_nothing_changes() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let (names, rows) = (world.names.len(), world.log.len());
+    let mut renamed = shop();
+    renamed.domain = "other.internal".into();
+    let refusal = world.ask(declare(renamed.clone())).unwrap_err();
+    assert!(refusal.kind == "conflict" && refusal.message.contains("warren down shop"), "{refusal:?}");
+    assert_eq!(world.engine.state.fabrics["shop"].spec.domain, "shop.internal");
+    assert_eq!((world.names.len(), world.log.len()), (names, rows), "a refused request changes nothing");
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle_within(Duration::from_secs(60));
+    world.ask(declare(renamed)).unwrap();
+}

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod leases;
 pub mod names;
 mod runtime;
+mod sweep;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -94,6 +95,7 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
         let _told = Told(ended);
         driver.run();
     });
+    runtime.spawn(sweep::run(dir.clone(), handle.clone()));
     let served = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         api.serve(listener, interrupted()).await

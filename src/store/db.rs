@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 use warren_dhcp::ipam::Change as AddressChange;
 
-use super::record::{Record, Scope};
+use super::record::{RELEASE, Record, Scope};
 use super::schema::{self, VERSION};
 use super::state::State;
 use crate::ids::Id;
@@ -264,13 +264,16 @@ impl Store {
         let Some(snapshot) = state.snapshot(id) else { return Ok(()) };
         (|| {
             let tx = self.db.transaction()?;
-            let superfluous = "DELETE FROM log WHERE scope = ?1 AND kind NOT IN ('network', 'instance')";
-            tx.execute(superfluous, [snapshot.scope().to_string()])?;
+            // Record::is_in_snapshot in SQLite's words.
+            let superfluous = "DELETE FROM log WHERE scope = ?1 AND kind NOT IN ('network', 'instance')
+                AND NOT (kind = 'step' AND json_extract(body, '$.key') = ?2)";
+            tx.execute(superfluous, [snapshot.scope().to_string().as_str(), RELEASE])?;
             write(&tx, at, &snapshot)?;
             tx.commit()
         })()
         .map_err(|error| StoreError::Sqlite { path, error })?;
-        self.lengths.units.insert(id, 2);
+        // The first record and the snapshot, and of one that is going the release.
+        self.lengths.units.insert(id, 3);
         Ok(())
     }
 

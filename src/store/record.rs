@@ -19,6 +19,9 @@ use crate::lifecycle::plan::Assignment;
 use crate::lifecycle::step::{Phase, Plan};
 use crate::store::snapshot::Snapshot;
 
+/// The step that gives an instance's addresses and links back.
+pub const RELEASE: &str = "release";
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "record")]
@@ -340,8 +343,13 @@ impl Record {
     /// Whether a [`Record::Snapshot`] of its unit makes it superfluous.
     #[must_use]
     pub fn is_in_snapshot(&self) -> bool {
-        matches!(self.scope(), Scope::Unit(_))
-            && !matches!(self, Self::Network { .. } | Self::Instance { .. })
+        // What gave addresses and links back stays where it was: others may have them since.
+        let stays = match self {
+            Self::Network { .. } | Self::Instance { .. } => true,
+            Self::Step { key, .. } => key == RELEASE,
+            _ => false,
+        };
+        matches!(self.scope(), Scope::Unit(_)) && !stays
     }
 }
 

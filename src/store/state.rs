@@ -476,9 +476,8 @@ impl State {
         (instance.named, instance.joined, instance.refused) = (of.named, of.joined, of.refused);
         instance.exit = of.exit;
         instance.leased.clone_from(&of.leased);
-        if !of.assigned {
-            self.release_links(id);
-        }
+        // Its links may be another's since: the step that gave them back is kept where it was.
+        instance.assigned = of.assigned;
         self.instance_turned(id, is.stage);
     }
 

@@ -42,12 +42,19 @@ impl Engine {
     }
 
     /// Everything that could make a declaration fail half-way, asked before anything is changed.
-    fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
+    pub(super) fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
         let old = self.state.fabrics.get(&spec.name);
         if old.is_some_and(|o| o.dropped) {
             return Err(Refusal::conflict(format!(
                 "the fabric `{}` is on its way down; wait until it is gone",
                 spec.name
+            )));
+        }
+        if let Some(old) = old.filter(|old| old.spec.domain != spec.domain) {
+            // Instances have it in their resolv.conf and hosts, and the zone is served under it.
+            return Err(Refusal::conflict(format!(
+                "the fabric `{}` cannot change its domain from {} to {} while it is up: take it down first, `warren down {}`",
+                spec.name, old.spec.domain, spec.domain, spec.name
             )));
         }
         for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
