@@ -155,6 +155,7 @@ pub(super) async fn exec(
         timeout: None,
         log: id.to_string(),
         consolelog: None,
+        console_below: None,
     };
     let failed =
         |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
