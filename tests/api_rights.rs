@@ -230,3 +230,58 @@ fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(daemon.ask(Who(READER, READ_GROUP, &[]), "GET", "/v1/info").0, "200", "places come back");
 }
+
+#[test]
+fn eight_users_who_take_all_they_may_do_not_shut_out_root() {
+    if !possible() {
+        return;
+    }
+    let read_group = READ_GROUP.to_string();
+    let daemon = Daemon::start(&["--read-group", &read_group]);
+    let floods: Vec<Vec<UnixStream>> = (0..9)
+        .map(|n| {
+            let socket = daemon.socket();
+            become_and(Who(READER + 100 + n, READ_GROUP, &[]), move || {
+                (0..64).filter_map(|_| UnixStream::connect(&socket).ok()).collect()
+            })
+        })
+        .collect();
+    assert!(floods.iter().map(Vec::len).sum::<usize>() > 500);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_ne!(daemon.ask(Who(READER, READ_GROUP, &[]), "GET", "/v1/info").0, "200", "all places are taken");
+    assert_eq!(daemon.ask(Who(0, 0, &[]), "GET", "/v1/info").0, "200");
+}
+
+#[test]
+fn who_may_look_sees_no_values_of_environments() {
+    const SECRET: &str = "correct-horse-battery";
+    if !possible() {
+        return;
+    }
+    let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
+    let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
+    let file = daemon.dir.path().join("warren.toml");
+    let text = format!(
+        "name = \"f\"\n[templates.h]\nhost = true\n[services.s]\ntemplate = \"h\"\ncommand = \"nginx\"\n[services.s.env]\nPASSWORD = \"{SECRET}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let up = Command::new(env!("CARGO_BIN_EXE_warren"))
+        .args(["--state-dir", daemon.state().to_str().unwrap(), "up", file.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let mut seen = 0;
+    for (method, path) in operations(&daemon) {
+        if method != "GET" || path == NOT_FOR_READERS {
+            continue;
+        }
+        // The made-up names are those of the fabric and the service.
+        let path = path.replace("instances/n", "instances/s");
+        let (_, body) = daemon.ask(Who(READER, READ_GROUP, &[]), &method, &path);
+        assert!(!body.contains(SECRET), "{path}: {body}");
+        seen += usize::from(body.contains("PASSWORD"));
+    }
+    assert!(seen > 0, "the environment's names are shown");
+    let (_, body) = daemon.ask(Who(WRITER, GROUP, &[]), "GET", "/v1/instances/s");
+    assert!(body.contains(SECRET), "{body}");
+}

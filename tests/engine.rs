@@ -363,3 +363,20 @@ fn a_hook_that_outlived_its_daemon_is_ended_when_its_start_is_given_up() {
     world.settle();
     world.assert_nothing_left();
 }
+
+#[test]
+fn another_domain_is_refused_while_the_fabric_is_up_and_nothing_changes() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let (names, rows) = (world.names.len(), world.log.len());
+    let mut renamed = shop();
+    renamed.domain = "other.internal".into();
+    let refusal = world.ask(declare(renamed.clone())).unwrap_err();
+    assert!(refusal.kind == "conflict" && refusal.message.contains("warren down shop"), "{refusal:?}");
+    assert_eq!(world.engine.state.fabrics["shop"].spec.domain, "shop.internal");
+    assert_eq!((world.names.len(), world.log.len()), (names, rows), "a refused request changes nothing");
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle_within(Duration::from_secs(60));
+    world.ask(declare(renamed)).unwrap();
+}

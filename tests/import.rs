@@ -265,3 +265,22 @@ fn without_persist_it_goes_with_its_last_process() {
     world.settle();
     world.assert_nothing_left();
 }
+
+#[test]
+fn a_jail_that_cannot_have_its_link_is_refused_before_anything_is_written() {
+    let mut world = World::new();
+    let (first, second) = (classic("a"), classic("web"));
+    by_jail_8(&world, &first);
+    by_jail_8(&world, &second);
+    let found: BTreeMap<String, Standing> =
+        [&first, &second].map(|spec| (spec.name.clone(), found(&world, spec).unwrap())).into();
+    let mut linked = second;
+    // Of a network that does not run.
+    linked.instance.links = support::instance("net").links;
+    let before = world.log.len();
+    let refusal =
+        world.ask(Command::Import { spec: Box::new(file(vec![first, linked])), found }).unwrap_err();
+    assert!(refusal.message.contains("network `net`"), "{refusal:?}");
+    assert_eq!(world.log[before..], [], "a refused request changes nothing");
+    assert!(world.engine.state.fabrics.is_empty() && world.engine.state.instances.is_empty());
+}

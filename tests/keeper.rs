@@ -71,6 +71,7 @@ fn job(id: &str, command: &str) -> Job {
         timeout: None,
         log: "log".into(),
         consolelog: None,
+        console_below: None,
     }
 }
 
@@ -363,6 +364,20 @@ fn logs_hold_what_was_printed_and_are_bounded() {
     talks.id = "link".into();
     talks.consolelog = Some(it.path("link").into());
     assert!(it.client.run(&talks, host(), &NoWitness).is_err());
+
+    // Below a root that an instance writes in no directory on the way is a link either.
+    std::fs::create_dir_all(it.path("root/var/log")).unwrap();
+    std::fs::create_dir(it.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(it.path("elsewhere"), it.path("root/var/linked")).unwrap();
+    talks.console_below = Some(it.path("root").into());
+    for (id, place, good) in
+        [("below", "root/var/log/console", true), ("led", "root/var/linked/console", false)]
+    {
+        (talks.id, talks.consolelog) = (id.into(), Some(it.path(place).into()));
+        assert_eq!(it.client.run(&talks, host(), &NoWitness).is_ok(), good, "{place}");
+    }
+    assert!(!it.read("root/var/log/console").is_empty());
+    assert_eq!(std::fs::read_dir(it.path("elsewhere")).unwrap().count(), 0);
 }
 
 #[test]

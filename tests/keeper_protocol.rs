@@ -142,6 +142,7 @@ fn a_keeper_of_each_version_is_worked_with() {
             timeout: None,
             log: "k3f9q2ab".into(),
             consolelog: None,
+            console_below: None,
         };
         let process = Process { pid: 812, started: 99_871 };
         assert_eq!(client.spawn(&job, Place::Host { cwd: None }, &NoWitness).unwrap(), process);

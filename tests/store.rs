@@ -144,6 +144,11 @@ fn a_store_of_each_older_version_is_migrated_and_kept() {
         assert_eq!(layout(&path), layout(&fresh), "a migrated file is a new one");
         let kept = dir.path().join(format!("warren.db.v{from}"));
         assert_eq!(version(&kept), from);
+        if from == 2 {
+            let api = &shop.services["api"];
+            assert_eq!((api.failures, api.trouble.as_deref()), (2, Some("two")));
+            assert_eq!((shop.spec.services["web"].replicas, shop.services["web"].failures), (2, 1));
+        }
         // Once is enough.
         std::fs::remove_file(&kept).unwrap();
         let (_, again) = Store::open(&path).unwrap();
@@ -188,7 +193,18 @@ fn copies_made_while_it_is_written_are_each_one_moment() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("warren.db");
     let (mut store, _) = Store::open(&path).unwrap();
-    store.commit(1_u64, &[Record::Fabric { spec: Box::new(shop()), revision: 1 }], &[], true).unwrap();
+    store
+        .commit(
+            1_u64,
+            &[Record::Fabric {
+                spec: Box::new(shop()),
+                revision: 1,
+                revisions: [("web".to_owned(), 1)].into(),
+            }],
+            &[],
+            true,
+        )
+        .unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let relaxed = std::sync::atomic::Ordering::Relaxed;
     std::thread::scope(|scope| {
@@ -298,4 +314,113 @@ fn what_is_no_whole_store_is_not_put_back() {
         assert_eq!(std::fs::read(at("warren.db")).unwrap(), before, "{what}");
         assert!(!at("warren.db.restoring").exists() && !at("warren.db.replaced").exists(), "{what}");
     }
+}
+
+/// A store that is written as the daemon writes it, beside a world.
+struct Written {
+    store: Store,
+    path: PathBuf,
+    written: usize,
+    most: u64,
+}
+
+impl Written {
+    fn new(dir: &Path) -> Self {
+        let path = dir.join("warren.db");
+        Self { store: Store::open(&path).unwrap().0, path, written: 0, most: 0 }
+    }
+
+    fn commit(&mut self, world: &World) {
+        self.store.commit(world.now, &world.log[self.written..], &[], false).unwrap();
+        self.store.shorten(world.now, &world.engine.state).unwrap();
+        self.written = world.log.len();
+        self.most = self.most.max(self.store.rows().unwrap());
+    }
+
+    fn read(&self) -> State {
+        Store::open(&self.path).unwrap().1
+    }
+}
+
+/// One service of one instance that is started again for ever, and whose health check fails a few times whenever `ill` says so.
+fn crashing(ill: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> World {
+    use warren::config::spec::{CommandLine, Health, Probe, RestartPolicy};
+    use warren::host::{Status, sim::Behaviour};
+    let mut web = support::service("web", 1, &[]);
+    (web.restart.policy, web.restart.retries) = (RestartPolicy::Always, None);
+    web.restart.backoff_max = web.restart.backoff;
+    web.health = Some(Health {
+        probe: Probe::Command { command: CommandLine::Shell("true".into()) },
+        interval: std::time::Duration::from_secs(1),
+        timeout: std::time::Duration::from_secs(1),
+        failures: 1,
+        grace: std::time::Duration::from_secs(3600),
+    });
+    let mut world = World::new();
+    let ill = std::sync::Arc::clone(ill);
+    world.sim.script(move |job| match job.id.ends_with(".main") {
+        true => Behaviour::Runs,
+        false if job.id.contains(".probe.") && ill.load(std::sync::atomic::Ordering::Relaxed) => {
+            Behaviour::Ends(Status::Exited(1))
+        }
+        false => Behaviour::Ends(Status::Exited(0)),
+    });
+    world.ask(declare(support::fabric(vec![web]))).unwrap();
+    world.settle();
+    assert_eq!(world.ready("shop", "web"), 1);
+    world
+}
+
+#[test]
+fn a_thousand_crashes_and_a_thousand_flaps_leave_a_short_history() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let dir = tempfile::tempdir().unwrap();
+    let ill = std::sync::Arc::default();
+    let mut world = crashing(&ill);
+    let mut written = Written::new(dir.path());
+    written.commit(&world);
+    let id = |world: &World| *world.engine.state.instances.keys().next().unwrap();
+    for round in 0..1000 {
+        let old = id(&world);
+        world.sim.end(&format!("{old}.main"), warren::host::Status::Exited(1));
+        world.settle_until(std::time::Duration::from_secs(600), |world| {
+            !world.engine.state.instances.contains_key(&old) && world.ready("shop", "web") == 1
+        });
+        // Declared and scaled again, as people do.
+        if round % 10 == 0 {
+            let spec = world.engine.state.fabrics["shop"].spec.clone();
+            world.ask(Command::Declare(Box::new(spec))).unwrap();
+            world.ask(Command::Scale { fabric: "shop".into(), service: "web".into(), replicas: 1 }).unwrap();
+        }
+        written.commit(&world);
+        if round % 200 == 0 {
+            assert!(same(&world.engine.state, &written.read()), "round {round}");
+        }
+    }
+    let crashes = written.most;
+    // The address books may have a thousand, and the lives of two instances and a network.
+    assert!(crashes < 1500, "{crashes} rows after a thousand crashes");
+    let unit = id(&world);
+    for round in 0..1000 {
+        for sick in [true, false] {
+            ill.store(sick, Relaxed);
+            world.settle_until(std::time::Duration::from_secs(600), |world| {
+                (world.ready("shop", "web") == 0) == sick
+                    && !matches!(
+                        world.engine.state.instances[&unit].unit.stage,
+                        Stage::Leaving | Stage::Joining
+                    )
+            });
+            written.commit(&world);
+        }
+        if round % 200 == 0 {
+            assert!(same(&world.engine.state, &written.read()), "round {round}");
+        }
+    }
+    assert!(written.most < 1800, "{} rows after a thousand flaps", written.most);
+    assert!(same(&world.engine.state, &written.read()));
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle_within(std::time::Duration::from_secs(60));
+    written.commit(&world);
+    assert_eq!(written.store.rows().unwrap(), 1, "the boot's");
 }

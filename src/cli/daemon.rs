@@ -247,6 +247,7 @@ pub async fn ensure(context: &Context, starting: &Starting) -> Result<Client, Fa
 pub fn spawn(state_dir: &Path, starting: &Starting) -> Result<Child, Fail> {
     let exe = std::env::current_exe().map_err(|e| Fail::new(format!("finding this program: {e}")))?;
     let path = log_path(state_dir);
+    crate::keeper::logs::set_aside(&path);
     let log =
         std::os::unix::fs::OpenOptionsExt::mode(std::fs::File::options().create(true).append(true), 0o600)
             .open(&path);

@@ -70,6 +70,11 @@ impl Changes {
         if !self.fabric.is_empty() {
             said.push(format!("the fabric's {} changed", and(&self.fabric)));
         }
+        if self.fabric.contains(&"domain") {
+            said.push(
+                "another domain needs the fabric taken down first: it is refused while it is up".into(),
+            );
+        }
         for (name, change) in &self.networks {
             match change {
                 Change::Added => said.push(format!("network `{name}` is added")),

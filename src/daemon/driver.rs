@@ -4,13 +4,13 @@
 //! held across an effect: the engine belongs to its thread, and everybody else sends it messages.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot};
-use warren_dhcp::ipam::Change as AddressChange;
 
 use super::clock::{now, wall};
 use crate::host::{Exit, Failure, Host, JobState, Op, Process, Reply, Witness};
@@ -18,13 +18,11 @@ use crate::ids::Id;
 use crate::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings, Ticket,
 };
-use crate::store::db::{Event as Told, Stamp, StoreError};
-use crate::store::{Record, State, Store};
+use crate::store::db::{Event as Told, Stamp};
+use crate::store::{State, Store};
 
 /// How many events share one commit at most.
 const BATCH: usize = 512;
-/// After how many records the history of the address books is made short: folding them takes milliseconds.
-const ADDRESS_RECORDS: usize = 10_000;
 /// How often a job that is waited for is looked at.
 const JOB_POLL: Duration = Duration::from_millis(50);
 /// For how long a keeper that cannot be asked is asked again.
@@ -63,6 +61,8 @@ pub struct Handle {
     told: broadcast::Sender<Arc<Told>>,
     exits: broadcast::Sender<Exit>,
     host: Arc<dyn Host>,
+    /// Whether the end was asked for: a commit that waits for room on the disk waits no longer.
+    ending: Arc<AtomicBool>,
 }
 
 /// The engine's thread is gone: the daemon is ending.
@@ -121,6 +121,7 @@ impl Handle {
 
     /// Ends the engine's thread. What runs goes on running.
     pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
         let _ = self.messages.send(Message::End);
     }
 }
@@ -142,8 +143,6 @@ pub struct Driver {
     gates: Gates,
     pool: Pool,
     wake: Option<u64>,
-    /// Records of the address books since their history was last made short.
-    address_records: usize,
 }
 
 /// Hooks that wait until their process is written down.
@@ -161,7 +160,7 @@ impl Driver {
         let (messages, receiver) = channel();
         let (told, _) = broadcast::channel(4096);
         let (exits, _) = broadcast::channel(1024);
-        let handle = Handle { messages, told, exits, host };
+        let handle = Handle { messages, told, exits, host, ending: Arc::default() };
         let driver = Self {
             engine: Engine::new(state, settings),
             store,
@@ -173,7 +172,6 @@ impl Driver {
             gates: Gates::default(),
             pool: Pool::default(),
             wake: None,
-            address_records: 0,
         };
         (driver, handle)
     }
@@ -186,7 +184,9 @@ impl Driver {
             Ok(jobs) => merge(&mut out, self.engine.handle(Event::Remembered(jobs), now(), random())),
             Err(failure) => tracing::warn!(%failure, "the keeper could not be asked for ended jobs"),
         }
-        self.carry_out(out);
+        if !self.carry_out(out) {
+            return;
+        }
         self.listen_for_exits();
         self.listen_for_losses();
         while self.turn() {}
@@ -253,8 +253,8 @@ impl Driver {
                 next = self.receiver.try_recv().ok();
             }
         }
-        if taken > 0 {
-            self.carry_out(out);
+        if taken > 0 && !self.carry_out(out) {
+            return false;
         }
         if let Some(look) = query {
             look(&self.engine, &self.store);
@@ -262,11 +262,16 @@ impl Driver {
         true
     }
 
-    /// Commits, and has the effects after.
-    fn carry_out(&mut self, out: Output) {
+    /// Commits, and has the effects after. False when it could not be committed before the end was asked for: then nothing of it
+    /// has happened, and what is in memory is not to be gone by.
+    fn carry_out(&mut self, out: Output) -> bool {
         self.wake = out.wake;
-        let told = self.commit(&out);
-        self.shorten(&out.records);
+        let Some(told) = self.commit(&out) else { return false };
+        if !out.records.is_empty()
+            && let Err(error) = self.store.shorten(now(), &self.engine.state)
+        {
+            tracing::warn!(%error, "the store's history could not be made short");
+        }
         for told in told {
             // Nobody following is no error.
             let _ = self.handle.told.send(Arc::new(told));
@@ -274,32 +279,12 @@ impl Driver {
         for effect in out.effects {
             self.effect(effect);
         }
+        true
     }
 
-    /// Makes the history of the address books short: when it has grown long, and when a network has gone.
-    fn shorten(&mut self, records: &[Record]) {
-        let changes = || {
-            records
-                .iter()
-                .filter_map(|r| if let Record::Address { change } = r { Some(change) } else { None })
-        };
-        self.address_records += changes().count();
-        let gone = changes().any(|change| matches!(change, AddressChange::NetworkRemoved { .. }));
-        if !gone && self.address_records < ADDRESS_RECORDS {
-            return;
-        }
-        let books = self.engine.state.ipam.snapshot();
-        let records: Vec<Record> = books.into_iter().map(|change| Record::Address { change }).collect();
-        match self.store.rewrite_addresses(now(), &records) {
-            Ok(()) => self.address_records = 0,
-            // The long history says the same.
-            Err(error) => tracing::warn!(%error, "the history of addresses could not be made short"),
-        }
-    }
-
-    fn commit(&mut self, out: &Output) -> Vec<Told> {
+    fn commit(&mut self, out: &Output) -> Option<Vec<Told>> {
         if out.records.is_empty() && out.events.is_empty() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         loop {
             match self.store.commit(
@@ -308,14 +293,14 @@ impl Driver {
                 &out.events,
                 out.sync,
             ) {
-                Ok(told) => return told,
-                // Nothing may be done that is not written down, so nothing is done until it can be.
-                Err(error @ StoreError::Sqlite { .. }) => {
-                    tracing::error!(%error, "the store cannot be written; everything waits until it can");
-                    std::thread::sleep(COMMIT_RETRY);
+                Ok(told) => return Some(told),
+                Err(error) if self.handle.ending.load(Ordering::Relaxed) => {
+                    tracing::error!(%error, "the daemon ends with a store that cannot be written; the next one takes it up");
+                    return None;
                 }
+                // Nothing may be done that is not written down, so nothing is done until it can be.
                 Err(error) => {
-                    tracing::error!(%error, "the store cannot be written");
+                    tracing::error!(%error, "the store cannot be written; everything waits until it can");
                     std::thread::sleep(COMMIT_RETRY);
                 }
             }
@@ -328,7 +313,10 @@ impl Driver {
             Effect::AskJob { ticket, job, wait } => self.ask_job(ticket, job, wait),
             Effect::Observe(ticket, also) => {
                 let handle = self.handle.clone();
-                self.pool.run(move || handle.tell(Event::Observed(ticket, handle.host.observe(&also))));
+                self.pool.run(move || {
+                    let seen = whole(|| handle.host.observe(&also));
+                    handle.tell(Event::Observed(ticket, seen));
+                });
             }
             Effect::ForgetJob(job) => {
                 let host = self.handle.host();
@@ -362,12 +350,7 @@ impl Driver {
         self.pool.run(move || {
             let witness = Writer { ticket, handle: &handle, gates };
             let began = Instant::now();
-            let performed =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.host.perform(&op, &witness)));
-            let result: Result<Reply, Failure> = performed.unwrap_or_else(|_| {
-                Err(Failure::new("Warren itself failed here; the daemon's log says where")
-                    .hint("please report it"))
-            });
+            let result: Result<Reply, Failure> = whole(|| handle.host.perform(&op, &witness));
             tracing::debug!(ticket, took = ?began.elapsed(), ?op, ?result, "performed");
             handle.tell(Event::Done(ticket, result));
         });
@@ -378,7 +361,7 @@ impl Driver {
         self.pool.run(move || {
             let asked = Instant::now();
             loop {
-                match handle.host.job(&job) {
+                match whole(|| handle.host.job(&job)) {
                     Ok(JobState::Running(_)) if wait => std::thread::sleep(JOB_POLL),
                     Ok(state) => return handle.tell(Event::Job(ticket, state)),
                     // Whoever has no descriptor left gets one back; until it is known how the job ended it may still run.
@@ -388,6 +371,13 @@ impl Driver {
             }
         });
     }
+}
+
+/// What a host says; when it falls, that it did: whoever waits for the answer gets one.
+fn whole<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).unwrap_or_else(|_| {
+        Err(Failure::new("Warren itself failed here; the daemon's log says where").hint("please report it"))
+    })
 }
 
 fn merge(into: &mut Output, out: Output) {
@@ -476,7 +466,11 @@ impl PoolState {
         loop {
             if let Some(task) = queue.tasks.pop_front() {
                 drop(queue);
-                task();
+                // A thread that falls is counted on for ever.
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
+                if done.is_err() {
+                    tracing::error!("Warren itself failed here; the lines above say where; please report it");
+                }
                 queue = lock(&self.queue);
                 continue;
             }
@@ -490,5 +484,66 @@ impl PoolState {
             }
             queue = woken;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::sim::Sim;
+    use crate::store::Store;
+
+    struct Nobody;
+
+    impl Runtime for Nobody {
+        fn name(&mut self, _: NameChange, _: &State) {}
+        fn reserve(&mut self, _: Id, _: crate::host::Mac, _: Option<Client>) {}
+        fn acknowledge(&mut self, _: Id, _: u64) {}
+        fn serve(&mut self, _: Id, _: &State) {}
+        fn unserve(&mut self, _: Id) {}
+    }
+
+    #[test]
+    fn a_daemon_whose_store_cannot_be_written_ends_when_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("warren.db");
+        let (store, state) = Store::open(&path).unwrap();
+        let settings = Settings { roots: "/roots".into(), program: "/program".into(), jobs: 1 };
+        let (driver, handle) =
+            Driver::new(store, state, Arc::new(Sim::new()), settings, |_| Box::new(Nobody));
+        // To a writer a store that is locked is as bad as a full disk.
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (done, ended) = channel();
+        std::thread::spawn(move || {
+            driver.run();
+            done.send(()).unwrap();
+        });
+        handle.end();
+        assert!(ended.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for room for ever");
+    }
+
+    #[test]
+    fn a_task_that_falls_takes_no_thread_with_it() {
+        let pool = Pool::default();
+        let (sender, receiver) = channel();
+        for n in 0..4 {
+            let sender = sender.clone();
+            pool.run(move || {
+                assert!(n % 2 == 1, "this task falls");
+                sender.send(n).unwrap();
+            });
+        }
+        let came: Vec<i32> =
+            (0..2).map(|_| receiver.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
+        assert_eq!(came.iter().sum::<i32>(), 4);
+        let (idle, threads) = {
+            std::thread::sleep(Duration::from_millis(200));
+            let queue = lock(&pool.shared.queue);
+            (queue.idle, queue.threads)
+        };
+        assert_eq!(idle, threads, "every thread that is counted is there");
+        let seen = whole(|| -> Result<(), Failure> { panic!("a host that falls") });
+        assert!(seen.unwrap_err().to_string().contains("Warren itself failed"));
     }
 }

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod leases;
 pub mod names;
 mod runtime;
+mod sweep;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use crate::host::{Failure, Host};
 use crate::lifecycle::engine::Settings;
-use crate::store::{Record, Store};
+use crate::store::Store;
 use api::{Api, Rights};
 use driver::Driver;
 use names::Zones;
@@ -72,9 +73,7 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     install_program(&program_path(dir))?;
     let (mut store, state) = Store::open(&store_path(dir)).map_err(|e| Failure::new(e.to_string()))?;
     clock::begin(store.last_at().map_err(|e| Failure::new(e.to_string()))?);
-    let addresses: Vec<Record> =
-        state.ipam.snapshot().into_iter().map(|change| Record::Address { change }).collect();
-    store.rewrite_addresses(clock::now(), &addresses).map_err(|e| Failure::new(e.to_string()))?;
+    store.shorten_addresses(clock::now(), &state).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -96,6 +95,7 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
         let _told = Told(ended);
         driver.run();
     });
+    runtime.spawn(sweep::run(dir.clone(), handle.clone()));
     let served = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         api.serve(listener, interrupted()).await

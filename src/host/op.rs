@@ -371,6 +371,9 @@ pub struct Job {
     pub log: String,
     /// A second file for what it prints.
     pub consolelog: Option<PathBuf>,
+    /// A directory that strangers write below: if the second file lies there, no link leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_below: Option<PathBuf>,
 }
 
 impl Job {

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 /// the process bound the depth.
 const DEPTH: usize = 64;
 
+/// Entries of a directory that are in memory at a time, of each that is open: an instance may have made millions.
+const BATCH: usize = 1024;
+
 /// Removes the directory `name` in `parent` with all that is in it. That it is not there is no error.
 ///
 /// # Errors
@@ -45,7 +48,25 @@ fn open_dir(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Resul
 
 /// Empties a directory.
 fn empty(top: &OwnedFd, dir: &OwnedFd, device: u64, depth: usize, lifted: &mut u64) -> io::Result<()> {
-    for (name, kind) in entries(dir)? {
+    loop {
+        let batch = entries(dir)?;
+        let last = batch.len() < BATCH;
+        empty_batch(batch, top, dir, device, depth, lifted)?;
+        if last {
+            return Ok(());
+        }
+    }
+}
+
+fn empty_batch(
+    batch: Vec<(CString, FileType)>,
+    top: &OwnedFd,
+    dir: &OwnedFd,
+    device: u64,
+    depth: usize,
+    lifted: &mut u64,
+) -> io::Result<()> {
+    for (name, kind) in batch {
         // The type read from the directory is a hint only: unlinkat says EISDIR of what is a directory after all.
         if kind != FileType::Directory {
             match unlinkat(dir, &name, AtFlags::empty()) {
@@ -109,13 +130,16 @@ fn lift(top: &OwnedFd, dir: &OwnedFd, name: &CString, lifted: &mut u64) -> io::R
     }
 }
 
-/// The entries of a directory but `.` and `..`.
+/// The first entries of a directory but `.` and `..`.
 fn entries(dir: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
     let mut all = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         if !matches!(OsStr::from_bytes(entry.file_name().to_bytes()).as_bytes(), b"." | b"..") {
             all.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+        if all.len() == BATCH {
+            break;
         }
     }
     Ok(all)
@@ -143,6 +167,21 @@ mod tests {
         assert!(!dir.path().join("gone").exists());
         assert!(dir.path().join("keep/inner").exists() && dir.path().join("keep/file").exists());
         remove(&dir, "gone").unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_many_entries_goes_batch_by_batch() {
+        let dir = Scratch::new();
+        let many = dir.path().join("gone");
+        for part in ["", "inner"] {
+            fs::create_dir(many.join(part)).unwrap();
+            for n in 0..2 * BATCH + 5 {
+                fs::write(many.join(part).join(n.to_string()), "").unwrap();
+            }
+        }
+        assert_eq!(entries(&OwnedFd::from(fs::File::open(&many).unwrap())).unwrap().len(), BATCH);
+        remove(&dir, "gone").unwrap();
+        assert!(!many.exists());
     }
 
     #[test]

@@ -338,6 +338,7 @@ fn task(job: &Job) -> Result<Task, Failure> {
         timeout_ms: job.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
         log: job.log.clone(),
         consolelog: job.consolelog.clone(),
+        console_below: job.console_below.clone(),
     })
 }
 

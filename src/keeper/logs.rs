@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -400,6 +401,55 @@ pub fn tail(state_dir: &Path, name: &str, count: usize) -> io::Result<(Vec<Line>
     Ok((all, position))
 }
 
+/// Logs of instances that are gone: how many are kept, the newest, and for how long. Each is two files of [`MAX_FILE`] at most.
+pub const KEPT: usize = 200;
+/// See [`KEPT`].
+pub const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The size at which what a daemon, a keeper or a lab says of itself is put aside, in bytes.
+pub const MAX_MESSAGES: u64 = 4 << 20;
+
+/// The logs there are, and when they were last written, newest first.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(state_dir: &Path) -> io::Result<Vec<(String, SystemTime)>> {
+    let mut all = Vec::new();
+    let entries = match std::fs::read_dir(directory(state_dir)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if let Some(name) = name.strip_suffix(".log").filter(|name| check_name(name).is_ok())
+            && let Ok(written) = entry.metadata().and_then(|meta| meta.modified())
+        {
+            all.push((name.to_owned(), written));
+        }
+    }
+    all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    Ok(all)
+}
+
+/// Of these logs of instances that are gone, newest first, those that are kept no longer.
+pub fn expired(gone: &[(String, SystemTime)], now: SystemTime) -> impl Iterator<Item = &str> {
+    let old = move |written: SystemTime| now.duration_since(written).is_ok_and(|age| age > KEPT_FOR);
+    gone.iter()
+        .enumerate()
+        .filter(move |(place, (_, written))| *place >= KEPT || old(*written))
+        .map(|(_, (name, _))| name.as_str())
+}
+
+/// Puts a file of messages aside as `<path>.1`, in place of the one before, if it has grown long. For whoever opens it next.
+pub fn set_aside(path: &Path) {
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() >= MAX_MESSAGES) {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".1");
+        // A file that cannot be put aside grows on; what it is for is more important.
+        let _ = std::fs::rename(path, aside);
+    }
+}
+
 /// Removes a log.
 ///
 /// # Errors
@@ -444,6 +494,38 @@ mod tests {
 
     fn texts(lines: &[Line]) -> Vec<&str> {
         lines.iter().map(|l| l.line.as_str()).collect()
+    }
+
+    #[test]
+    fn logs_of_the_gone_are_kept_for_a_while_and_the_newest_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(list(dir.path()).unwrap(), []);
+        let mut logs = Logs::new(dir.path()).unwrap();
+        let now = SystemTime::now();
+        for (name, age) in [("new", 60), ("old", KEPT_FOR.as_secs() + 60), ("middle", 3600)] {
+            logs.open(name, 7).unwrap();
+            let file = File::options().append(true).open(current(&dir.path().join("log"), name)).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        std::fs::write(dir.path().join("log/other"), "not a log").unwrap();
+        let all = list(dir.path()).unwrap();
+        assert_eq!(all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["new", "middle", "old"]);
+        assert_eq!(expired(&all, now).collect::<Vec<_>>(), ["old"]);
+        let many: Vec<_> = (0..KEPT + 2).map(|n| (n.to_string(), now)).collect();
+        assert_eq!(expired(&many, now).count(), 2, "more than are kept");
+    }
+
+    #[test]
+    fn long_messages_are_put_aside_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.log");
+        set_aside(&path);
+        std::fs::write(&path, "short").unwrap();
+        set_aside(&path);
+        assert!(path.exists());
+        File::options().append(true).open(&path).unwrap().set_len(MAX_MESSAGES).unwrap();
+        set_aside(&path);
+        assert!(!path.exists() && dir.path().join("daemon.log.1").exists());
     }
 
     #[test]

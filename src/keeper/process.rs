@@ -499,7 +499,7 @@ impl Keeper {
         };
         let console = match (&task.consolelog, &outputs) {
             (Some(path), Some(_)) => Some(Rc::new(
-                open_console(path)
+                open_console(path, task.console_below.as_deref())
                     .map_err(|e| Failure::os(format!("exec.consolelog {}", path.display()), &e))?,
             )),
             _ => None,

@@ -218,6 +218,9 @@ pub struct Task {
     /// A second file for what it prints.
     #[serde(default)]
     pub consolelog: Option<PathBuf>,
+    /// A directory that strangers write below. A keeper that does not know of it looks at the last link alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_below: Option<PathBuf>,
 }
 
 /// A [`Place`](super::Place); its descriptors travel beside it.

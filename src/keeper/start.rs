@@ -37,6 +37,7 @@ pub fn run(state_dir: &Path) -> Result<(), Failure> {
     let state_dir = make_directory(state_dir)?;
     let null = File::open("/dev/null").map_err(|e| Failure::os("opening /dev/null", &e))?;
     let messages_path = state_dir.join("keeper.err");
+    super::logs::set_aside(&messages_path);
     let messages = OpenOptions::new()
         .append(true)
         .create(true)

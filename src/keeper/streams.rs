@@ -1,12 +1,13 @@
 //! From a job's pipe to the lines of its log.
 
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::logs::{LineRef, Logs, MAX_LINE, Origin};
 
@@ -127,17 +128,29 @@ impl Stream {
     }
 }
 
-/// Opens exec.consolelog. Links are not followed: it may lie where an instance can write.
+/// Opens exec.consolelog. The last link is never followed, and below a directory that an instance writes in none is: a directory on
+/// the way that is a link would have root append to a file of the instance's choosing.
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn open_console(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
-        .open(path)
+pub fn open_console(path: &Path, below: Option<&Path>) -> io::Result<File> {
+    let flags = OFlags::APPEND | OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = below.and_then(|below| Some((below, path.strip_prefix(below).ok()?)));
+    let (dir, name) = match (within, path.file_name(), path.parent()) {
+        (Some((below, rest)), Some(name), _) => {
+            let mut dir = File::open(below)?;
+            for part in rest.parent().into_iter().flat_map(Path::components) {
+                let Component::Normal(part) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
+                let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                dir = rustix::fs::openat(&dir, part, step, Mode::empty())?.into();
+            }
+            (dir, name)
+        }
+        (None, Some(name), Some(parent)) => (File::open(parent)?, name),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    Ok(rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 #[cfg(test)]

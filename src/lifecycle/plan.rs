@@ -198,6 +198,7 @@ impl Builder<'_> {
             timeout: spec.exec_timeout,
             log: self.given.id.to_string(),
             consolelog: if inside { spec.consolelog.clone() } else { None },
+            console_below: (inside && spec.consolelog.is_some()).then(|| self.root.clone()),
         }
     }
 

@@ -4,15 +4,22 @@
 //! of power as well (DESIGN.md, "Durability"): the WAL is synced for those alone. The file can be read with sqlite3(1);
 //! the views `units` and `addresses` say the most asked.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
+use warren_dhcp::ipam::Change as AddressChange;
 
-use super::record::{Record, Scope};
+use super::record::{RELEASE, Record, Scope};
 use super::schema::{self, VERSION};
 use super::state::State;
+use crate::ids::Id;
 
+/// After how many rows the history of a unit is made short: more than a start and a stop take.
+const UNIT_ROWS: usize = 256;
+/// After how many rows the history of the address books is made short, if they are twice what they were when it last was.
+const ADDRESS_ROWS: usize = 1000;
 /// How many events are kept for `warren events --since`.
 const EVENTS_KEPT: i64 = 10_000;
 
@@ -103,6 +110,32 @@ pub struct Store {
     db: Connection,
     path: String,
     cursor: i64,
+    lengths: Lengths,
+}
+
+/// How long the histories are that grow for ever.
+#[derive(Debug, Default)]
+struct Lengths {
+    units: HashMap<Id, usize>,
+    addresses: usize,
+    /// As many as there were when they were last made short.
+    short: usize,
+    /// Whether a network left the books: nothing of it is to stay.
+    network_gone: bool,
+}
+
+impl Lengths {
+    fn note(&mut self, record: &Record) {
+        match (record, record.scope()) {
+            (Record::Address { change }, _) => {
+                self.addresses += 1;
+                self.network_gone |= matches!(change, AddressChange::NetworkRemoved { .. });
+            }
+            (_, Scope::Unit(id)) if record.ends_scope() => drop(self.units.remove(&id)),
+            (_, Scope::Unit(id)) => *self.units.entry(id).or_default() += 1,
+            _ => {}
+        }
+    }
 }
 
 impl Store {
@@ -118,7 +151,7 @@ impl Store {
         schema::prepare(&mut db, path)?;
         let cursor =
             db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)).map_err(sqlite)?;
-        let store = Self { db, path: name, cursor };
+        let mut store = Self { db, path: name, cursor, lengths: Lengths::default() };
         let state = store.fold()?;
         Ok((store, state))
     }
@@ -127,20 +160,24 @@ impl Store {
         |error| StoreError::Sqlite { path: self.path.clone(), error }
     }
 
-    fn fold(&self) -> Result<State, StoreError> {
+    fn fold(&mut self) -> Result<State, StoreError> {
+        let Self { db, path, lengths, .. } = self;
+        let sqlite = |error| StoreError::Sqlite { path: path.clone(), error };
         let mut state = State::default();
-        let mut query = self.db.prepare("SELECT seq, body FROM log ORDER BY seq").map_err(self.sqlite())?;
-        let mut rows = query.query([]).map_err(self.sqlite())?;
-        while let Some(row) = rows.next().map_err(self.sqlite())? {
+        let mut query = db.prepare("SELECT seq, body FROM log ORDER BY seq").map_err(sqlite)?;
+        let mut rows = query.query([]).map_err(sqlite)?;
+        while let Some(row) = rows.next().map_err(sqlite)? {
             let (seq, body): (i64, String) =
-                row.get(0).and_then(|seq| Ok((seq, row.get(1)?))).map_err(self.sqlite())?;
+                row.get(0).and_then(|seq| Ok((seq, row.get(1)?))).map_err(sqlite)?;
             let record: Record = serde_json::from_str(&body).map_err(|error| StoreError::Record {
-                path: self.path.clone(),
+                path: path.clone(),
                 seq,
                 error,
             })?;
             state.apply(&record);
+            lengths.note(&record);
         }
+        state.complete();
         Ok(state)
     }
 
@@ -180,25 +217,64 @@ impl Store {
         })()
         .map_err(sqlite)?;
         self.cursor = cursor;
+        records.iter().for_each(|record| self.lengths.note(record));
         Ok(made)
     }
 
-    /// Puts these records in the place of all the address books' records: their history, made short.
+    /// Makes short what has grown long. `state` is the fold of everything committed, and stays the fold of what is left.
+    ///
+    /// # Errors
+    /// When SQLite cannot write; the long history says the same.
+    pub fn shorten(&mut self, at: u64, state: &State) -> Result<(), StoreError> {
+        let Lengths { units, addresses, short, network_gone } = &self.lengths;
+        let long: Vec<Id> = units.iter().filter(|(_, rows)| **rows >= UNIT_ROWS).map(|(id, _)| *id).collect();
+        if *network_gone || *addresses >= ADDRESS_ROWS.max(2 * short) {
+            self.shorten_addresses(at, state)?;
+        }
+        for id in long {
+            self.shorten_unit(at, state, id)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what the address books say in the place of how they came to say it.
     ///
     /// # Errors
     /// When SQLite cannot write.
-    pub fn rewrite_addresses(&mut self, at: u64, records: &[Record]) -> Result<(), StoreError> {
+    pub fn shorten_addresses(&mut self, at: u64, state: &State) -> Result<(), StoreError> {
         let path = self.path.clone();
+        let records: Vec<Record> =
+            state.ipam.snapshot().into_iter().map(|change| Record::Address { change }).collect();
         (|| {
             let tx = self.db.transaction()?;
-            // In the place of the oldest: networks of the books must fold before what refers to them.
             tx.execute("DELETE FROM log WHERE scope = ?1", [Scope::Addresses.to_string()])?;
-            for record in records {
+            for record in &records {
                 write(&tx, at, record)?;
             }
             tx.commit()
         })()
-        .map_err(|error| StoreError::Sqlite { path, error })
+        .map_err(|error| StoreError::Sqlite { path, error })?;
+        (self.lengths.addresses, self.lengths.short) = (records.len(), records.len());
+        self.lengths.network_gone = false;
+        Ok(())
+    }
+
+    fn shorten_unit(&mut self, at: u64, state: &State, id: Id) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let Some(snapshot) = state.snapshot(id) else { return Ok(()) };
+        (|| {
+            let tx = self.db.transaction()?;
+            // Record::is_in_snapshot in SQLite's words.
+            let superfluous = "DELETE FROM log WHERE scope = ?1 AND kind NOT IN ('network', 'instance')
+                AND NOT (kind = 'step' AND json_extract(body, '$.key') = ?2)";
+            tx.execute(superfluous, [snapshot.scope().to_string().as_str(), RELEASE])?;
+            write(&tx, at, &snapshot)?;
+            tx.commit()
+        })()
+        .map_err(|error| StoreError::Sqlite { path, error })?;
+        // The first record and the snapshot, and of one that is going the release.
+        self.lengths.units.insert(id, 3);
+        Ok(())
     }
 
     /// The engine's time at which a record was written last, as far as records are left; 0 without any.
@@ -275,6 +351,12 @@ fn private(path: &Path) -> Result<(), StoreError> {
 
 fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::Result<()> {
     let scope = record.scope().to_string();
+    let mut place: Option<i64> = None;
+    if record.takes_place() {
+        place = tx
+            .prepare_cached("SELECT min(seq) FROM log WHERE scope = ?1")?
+            .query_row([&scope], |row| row.get(0))?;
+    }
     if record.ends_scope() || record.begins_scope() {
         // `unit:x/lease/…` goes with `unit:x`; '0' follows '/'.
         let delete = "DELETE FROM log WHERE scope = ?1 OR (scope > ?1 || '/' AND scope < ?1 || '0')";
@@ -285,7 +367,8 @@ fn write(tx: &rusqlite::Transaction<'_>, at: u64, record: &Record) -> rusqlite::
     }
     let body = serde_json::to_value(record).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let kind = body.get("record").and_then(Value::as_str).unwrap_or_default();
-    tx.prepare_cached("INSERT INTO log (at, scope, kind, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![at.cast_signed(), scope, kind, body.to_string()])?;
+    // Without a place it gets the next one.
+    tx.prepare_cached("INSERT INTO log (seq, at, scope, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![place, at.cast_signed(), scope, kind, body.to_string()])?;
     Ok(())
 }

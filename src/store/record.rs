@@ -3,6 +3,7 @@
 //! A record carries everything its fold needs, so that reading an old store back does not depend on today's clock,
 //! configuration or code. Records of a unit are deleted when the unit is gone; what then remains still folds.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ use crate::lifecycle::journal::{Left, Mark, Way};
 use crate::lifecycle::network::NetworkAssignment;
 use crate::lifecycle::plan::Assignment;
 use crate::lifecycle::step::{Phase, Plan};
+use crate::store::snapshot::Snapshot;
+
+/// The step that gives an instance's addresses and links back.
+pub const RELEASE: &str = "release";
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +37,10 @@ pub enum Record {
         spec: Box<FabricSpec>,
         /// Larger than any before: given to the services whose instances are outdated by it.
         revision: u64,
+        /// The revisions of all services from here on, also of those no longer wanted that still have instances: the record
+        /// stands for every earlier one of its fabric. Empty in those of version 2, which were kept one after another.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        revisions: BTreeMap<String, u64>,
     },
     /// A service is wanted in another number.
     Scale {
@@ -186,6 +195,13 @@ pub enum Record {
         /// What.
         change: LeaseChange,
     },
+    /// All that was written of the unit since it was planned, made short.
+    Snapshot {
+        /// The unit.
+        unit: Id,
+        /// What became of it.
+        is: Box<Snapshot>,
+    },
     /// Nothing of the unit is left.
     Gone {
         /// The unit.
@@ -274,13 +290,16 @@ impl Record {
         match self {
             Self::Boot { .. } => Scope::Boot,
             Self::Fabric { spec, .. } => Scope::Fabric(spec.name.clone()),
-            Self::Scale { fabric, .. }
-            | Self::Drop { fabric }
-            | Self::FabricGone { fabric }
-            | Self::Trouble { fabric, .. }
-            | Self::NetworkTrouble { fabric, .. } => Scope::Fabric(fabric.clone()),
+            Self::FabricGone { fabric } => Scope::Fabric(fabric.clone()),
+            Self::Drop { fabric } => Scope::Part(fabric.clone(), "drop", String::new()),
+            Self::Scale { fabric, service, .. } => Scope::Part(fabric.clone(), "scale", service.clone()),
+            Self::Trouble { fabric, service, .. } => Scope::Part(fabric.clone(), "trouble", service.clone()),
+            Self::NetworkTrouble { fabric, network, .. } => {
+                Scope::Part(fabric.clone(), "network-trouble", network.clone())
+            }
             Self::Network { given, .. } => Scope::Unit(given.id),
-            Self::Instance { given, .. } | Self::Learned { given, .. } => Scope::Unit(given.id),
+            Self::Instance { given, .. } => Scope::Unit(given.id),
+            Self::Learned { given, .. } => Scope::Learned(given.id),
             Self::Address { .. } => Scope::Addresses,
             Self::Lease { network, change } => Scope::Lease(*network, leased_address(change)),
             Self::Step { unit, .. }
@@ -292,6 +311,7 @@ impl Record {
             | Self::Job { unit, .. }
             | Self::Exit { unit, .. }
             | Self::Leased { unit, .. }
+            | Self::Snapshot { unit, .. }
             | Self::Gone { unit } => Scope::Unit(*unit),
         }
     }
@@ -302,10 +322,34 @@ impl Record {
         matches!(self, Self::Gone { .. } | Self::FabricGone { .. })
     }
 
-    /// Whether it makes every earlier record of its scope superfluous.
+    /// Whether it makes every earlier record of its scope superfluous, and of the scopes within it.
     #[must_use]
     pub fn begins_scope(&self) -> bool {
-        matches!(self, Self::Boot { .. } | Self::Lease { .. })
+        match self {
+            Self::Fabric { .. } => true,
+            other => {
+                matches!(other.scope(), Scope::Boot | Scope::Part(..) | Scope::Lease(..) | Scope::Learned(_))
+            }
+        }
+    }
+
+    /// Whether it takes the place of the oldest record that it makes superfluous, not one at the end: what was written since
+    /// refers to it.
+    #[must_use]
+    pub fn takes_place(&self) -> bool {
+        matches!(self, Self::Fabric { .. })
+    }
+
+    /// Whether a [`Record::Snapshot`] of its unit makes it superfluous.
+    #[must_use]
+    pub fn is_in_snapshot(&self) -> bool {
+        // What gave addresses and links back stays where it was: others may have them since.
+        let stays = match self {
+            Self::Network { .. } | Self::Instance { .. } => true,
+            Self::Step { key, .. } => key == RELEASE,
+            _ => false,
+        };
+        matches!(self.scope(), Scope::Unit(_)) && !stays
     }
 }
 
@@ -314,12 +358,16 @@ impl Record {
 pub enum Scope {
     /// The machine.
     Boot,
-    /// A fabric.
+    /// A fabric, with its parts.
     Fabric(String),
+    /// A part of a fabric, of a kind and a name: the last word about it is enough.
+    Part(String, &'static str, String),
     /// The address books.
     Addresses,
     /// A unit, with everything of its sub-scopes.
     Unit(Id),
+    /// What a LAN gave an instance: the last word is enough.
+    Learned(Id),
     /// An address of a network: the last word about its lease is enough.
     Lease(Id, Ipv4Addr),
 }
@@ -338,8 +386,10 @@ impl std::fmt::Display for Scope {
         match self {
             Self::Boot => f.write_str("boot"),
             Self::Fabric(name) => write!(f, "fabric:{name}"),
+            Self::Part(fabric, kind, name) => write!(f, "fabric:{fabric}/{kind}/{name}"),
             Self::Addresses => f.write_str("addresses"),
             Self::Unit(id) => write!(f, "unit:{id}"),
+            Self::Learned(id) => write!(f, "unit:{id}/learned"),
             Self::Lease(network, address) => write!(f, "unit:{network}/lease/{address}"),
         }
     }

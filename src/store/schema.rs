@@ -14,7 +14,7 @@ use super::db::StoreError;
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// The first leads from version 1 to 2, and so on.
-const STEPS: &[Step] = &[says_who_wrote_it];
+const STEPS: &[Step] = &[says_who_wrote_it, keeps_last_words];
 
 /// Today's version. A newer one is refused, an older one migrated.
 pub const VERSION: i64 = 1 + STEPS.len() as i64;
@@ -22,6 +22,27 @@ pub const VERSION: i64 = 1 + STEPS.len() as i64;
 /// 2: the file says which Warren wrote it, so that an older one can name it when it refuses the file.
 fn says_who_wrote_it(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;")
+}
+
+/// 3: of what is said again and again of a fabric's parts, and of what a LAN gave, the last word is kept; `snapshot` records stand for
+/// long histories of units.
+fn keeps_last_words(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute_batch(
+        "UPDATE log SET scope = scope || '/' || kind || '/' || coalesce(
+                json_extract(body, '$.service'), json_extract(body, '$.network'), '')
+          WHERE kind IN ('drop', 'scale', 'trouble', 'network-trouble');
+         UPDATE log SET scope = scope || '/learned' WHERE kind = 'learned';
+         DELETE FROM log WHERE kind IN ('drop', 'scale', 'trouble', 'network-trouble', 'learned')
+            AND seq < (SELECT max(later.seq) FROM log later WHERE later.scope = log.scope);
+         DROP VIEW units;
+         CREATE VIEW units AS
+    SELECT substr(l.scope, 6) AS id, l.kind,
+           coalesce(json_extract(l.body, '$.given.service'), json_extract(l.body, '$.spec.name')) AS name,
+           json_extract(l.body, '$.given.fabric') AS fabric,
+           (SELECT coalesce(json_extract(t.body, '$.stage'), json_extract(t.body, '$.is.stage')) FROM log t
+             WHERE t.scope = l.scope AND t.kind IN ('turn', 'snapshot') ORDER BY t.seq DESC LIMIT 1) AS stage
+      FROM log l WHERE l.kind IN ('instance', 'network');",
+    )
 }
 
 /// Where the file as it was before a migration is kept.

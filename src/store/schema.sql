@@ -1,4 +1,4 @@
--- The store's layout, version 2: what a new file gets. Older files come here by the steps in schema.rs, which a change of
+-- The store's layout, version 3: what a new file gets. Older files come here by the steps in schema.rs, which a change of
 -- this file needs as well.
 
 -- About the file itself: `written_by`, the newest Warren that wrote it.
@@ -29,8 +29,8 @@ CREATE VIEW IF NOT EXISTS units AS
     SELECT substr(l.scope, 6) AS id, l.kind,
            coalesce(json_extract(l.body, '$.given.service'), json_extract(l.body, '$.spec.name')) AS name,
            json_extract(l.body, '$.given.fabric') AS fabric,
-           (SELECT json_extract(t.body, '$.stage') FROM log t
-             WHERE t.scope = l.scope AND t.kind = 'turn' ORDER BY t.seq DESC LIMIT 1) AS stage
+           (SELECT coalesce(json_extract(t.body, '$.stage'), json_extract(t.body, '$.is.stage')) FROM log t
+             WHERE t.scope = l.scope AND t.kind IN ('turn', 'snapshot') ORDER BY t.seq DESC LIMIT 1) AS stage
       FROM log l WHERE l.kind IN ('instance', 'network');
 CREATE VIEW IF NOT EXISTS addresses AS
     SELECT json_extract(body, '$.change.network') AS network, json_extract(body, '$.change.owner') AS owner,

@@ -10,8 +10,9 @@ use warren_dhcp::ipam::Ipam;
 use warren_dhcp::server::LeaseTable;
 
 use super::record::{Record, Stage, Why};
+use super::snapshot::Snapshot;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec, ServiceSpec};
-use crate::host::{Process, Status};
+use crate::host::Status;
 use crate::ids::Id;
 use crate::lifecycle::journal::{Journal, Left, Mark};
 use crate::lifecycle::network::{FIRST_LINK, NetworkAssignment};
@@ -92,8 +93,6 @@ pub struct Unit {
     pub why: Option<Why>,
     /// What a stop could not finish.
     pub left: Vec<Left>,
-    /// Processes of hooks that were started, by job.
-    pub jobs: BTreeMap<String, Process>,
 }
 
 /// A network.
@@ -148,7 +147,6 @@ impl Unit {
             stage: Stage::Planned,
             why: None,
             left: Vec::new(),
-            jobs: BTreeMap::new(),
         }
     }
 }
@@ -207,7 +205,7 @@ impl State {
         self.seq += 1;
         match record {
             Record::Boot { id } => self.boot = Some(id.clone()),
-            Record::Fabric { spec, revision } => self.apply_fabric(spec, *revision),
+            Record::Fabric { spec, revision, revisions } => self.apply_fabric(spec, *revision, revisions),
             Record::Scale { fabric, service, replicas } => {
                 if let Some(spec) =
                     self.fabrics.get_mut(fabric).and_then(|f| f.spec.services.get_mut(service))
@@ -293,18 +291,14 @@ impl State {
                 if let Some(unit) = self.unit_mut(*unit) {
                     unit.journal.reboot();
                     unit.left.clear();
-                    unit.jobs.clear();
                 }
                 // Nobody answers under its names any more, and no daemon serves them again.
                 if let Some(instance) = self.instances.get_mut(unit) {
                     (instance.named, instance.joined) = (false, false);
                 }
             }
-            Record::Job { unit, job, process } => {
-                if let Some(unit) = self.unit_mut(*unit) {
-                    unit.jobs.insert(job.clone(), *process);
-                }
-            }
+            // For people, and to have something on disk before the exec: what became of a job, the keeper is asked.
+            Record::Job { .. } => {}
             Record::Exit { unit, status } => {
                 if let Some(instance) = self.instances.get_mut(unit) {
                     instance.exit = Some(*status);
@@ -326,24 +320,37 @@ impl State {
                     network.leases.apply(change);
                 }
             }
+            Record::Snapshot { unit, is } => self.apply_snapshot(*unit, is),
             Record::Gone { unit } => self.apply_gone(*unit),
         }
     }
 
-    fn apply_fabric(&mut self, spec: &FabricSpec, revision: u64) {
+    fn apply_fabric(&mut self, spec: &FabricSpec, revision: u64, revisions: &BTreeMap<String, u64>) {
         let old = self.fabrics.remove(&spec.name);
         let (mut services, networks, old_spec) =
             old.map_or_else(Default::default, |o| (o.services, o.networks, Some(o.spec)));
         for (name, service) in &spec.services {
             let entry = services.entry(name.clone()).or_default();
-            entry.forgive();
+            if revisions.contains_key(name) {
+                continue;
+            }
             let before = old_spec.as_ref().and_then(|s| s.services.get(name));
             if before.is_none_or(|b| b.instance != service.instance) {
                 entry.revision = revision;
                 entry.outdated.append(&mut entry.current);
             }
         }
-        services.retain(|name, service| spec.services.contains_key(name) || !service.instances.is_empty());
+        for (name, revision) in revisions {
+            let entry = services.entry(name.clone()).or_default();
+            if entry.revision != *revision {
+                entry.revision = *revision;
+                entry.outdated.append(&mut entry.current);
+            }
+        }
+        services.values_mut().for_each(ServiceState::forgive);
+        services.retain(|name, service| {
+            spec.services.contains_key(name) || revisions.contains_key(name) || !service.instances.is_empty()
+        });
         let fabric = FabricState {
             spec: spec.clone(),
             dropped: false,
@@ -363,8 +370,11 @@ impl State {
     ) {
         if let Some(service) = self.service_mut(&given.fabric, &given.service) {
             service.instances.insert(given.id);
-            if revision.is_some() {
-                service.current.insert(given.id);
+            // In the file a fabric's last declaration comes before its instances of earlier revisions.
+            match revision {
+                Some(revision) if revision == service.revision => drop(service.current.insert(given.id)),
+                Some(_) => drop(service.outdated.insert(given.id)),
+                None => {}
             }
         }
         for link in &given.links {
@@ -397,14 +407,7 @@ impl State {
             Book::NameWithdraw => instance.named = false,
             Book::Join => instance.joined = true,
             Book::Leave => instance.joined = false,
-            Book::Release => {
-                instance.assigned = false;
-                for link in &instance.given.links {
-                    if let Some(network) = self.networks.get_mut(&link.network) {
-                        network.links.remove(&link.number);
-                    }
-                }
-            }
+            Book::Release => self.release_links(*unit),
         }
     }
 
@@ -426,6 +429,11 @@ impl State {
             return;
         };
         instance.refused |= before == Stage::Stopping && stage == Stage::Running;
+        self.instance_turned(id, stage);
+    }
+
+    fn instance_turned(&mut self, id: Id, stage: Stage) {
+        let Some(instance) = self.instances.get(&id) else { return };
         let Some(revision) = instance.revision else { return };
         let given = Arc::clone(&instance.given);
         let Some(service) = self.service_mut(&given.fabric, &given.service) else { return };
@@ -450,6 +458,47 @@ impl State {
             && let Some(fabric) = self.fabrics.get_mut(&network.given.fabric)
         {
             fabric.network_trouble.remove(&network.spec.name);
+        }
+    }
+
+    fn apply_snapshot(&mut self, id: Id, is: &Snapshot) {
+        let Some(unit) = self.unit_mut(id) else { return };
+        unit.journal = is.journal.clone();
+        unit.stage = is.stage;
+        unit.why.clone_from(&is.why);
+        unit.left.clone_from(&is.left);
+        let came_up = unit.plan.up.iter().all(|step| is.journal.reply(&step.key).is_some());
+        let (Some(of), Some(instance)) = (&is.instance, self.instances.get_mut(&id)) else {
+            // A network that is on its way down was ready before.
+            self.network_turned(id, if came_up { Stage::Ready } else { is.stage });
+            return;
+        };
+        (instance.named, instance.joined, instance.refused) = (of.named, of.joined, of.refused);
+        instance.exit = of.exit;
+        instance.leased.clone_from(&of.leased);
+        // Its links may be another's since: the step that gave them back is kept where it was.
+        instance.assigned = of.assigned;
+        self.instance_turned(id, is.stage);
+    }
+
+    fn release_links(&mut self, id: Id) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.assigned = false;
+        for link in &instance.given.links {
+            if let Some(network) = self.networks.get_mut(&link.network) {
+                network.links.remove(&link.number);
+            }
+        }
+    }
+
+    /// Ends a fold of records some of which were made superfluous by others: what is left of services that are neither wanted nor
+    /// have instances goes, as it went when their last instance did.
+    pub fn complete(&mut self) {
+        for fabric in self.fabrics.values_mut() {
+            let wanted = &fabric.spec.services;
+            fabric
+                .services
+                .retain(|name, service| wanted.contains_key(name) || !service.instances.is_empty());
         }
     }
 

@@ -101,6 +101,7 @@ fn job(name: &str, jail: Option<String>, command: &str) -> Job {
         timeout: Some(Duration::from_secs(30)),
         log: "log".into(),
         consolelog: None,
+        console_below: None,
     }
 }
 

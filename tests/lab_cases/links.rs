@@ -56,6 +56,7 @@ pub fn neighbours_talk_and_others_do_not_hear(lab: &Lab, _: &mut Talk) {
             timeout: Some(Duration::from_secs(10)),
             log: "host".into(),
             consolelog: None,
+            console_below: None,
         }),
     );
     for instance in [one, two, three] {

@@ -179,6 +179,7 @@ impl Instance {
             timeout: Some(Duration::from_secs(20)),
             log: self.id.to_string(),
             consolelog: None,
+            console_below: None,
         }
     }
 

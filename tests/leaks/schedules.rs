@@ -162,7 +162,7 @@ impl Run {
             self.ledger.note(record);
         }
         for record in &fresh {
-            if let Scope::Unit(id) = record.scope() {
+            if let Scope::Unit(id) | Scope::Learned(id) = record.scope() {
                 self.check_unit(id);
             }
         }

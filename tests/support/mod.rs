@@ -165,11 +165,12 @@ impl World {
 
     /// A daemon that died is followed by another: what was not committed, and every effect not yet had, is lost.
     pub fn crash(&mut self) {
-        let mut state = State::default();
         let log = compact(&self.log);
-        for record in &log {
-            state.apply(record);
-        }
+        let state = fold(&log);
+        let short = shorten(&log, &state);
+        // What the database does only to long histories is done to every one, each other time.
+        assert_eq!(comparable(&short), comparable(&log), "a history that was made short says something else");
+        let (state, log) = if self.random.is_multiple_of(2) { (fold(&short), short) } else { (state, log) };
         self.log = log;
         self.synced = self.log.len();
         self.bounds = vec![self.log.len()];
@@ -419,24 +420,64 @@ impl World {
     }
 }
 
+pub fn fold(log: &[Record]) -> State {
+    let mut state = State::default();
+    log.iter().for_each(|record| state.apply(record));
+    state.complete();
+    state
+}
+
+/// A fold without what only says how many records it was made of.
+pub fn comparable(log: &[Record]) -> State {
+    let mut state = fold(log);
+    state.seq = 0;
+    let mut ages: Vec<_> = state.instances.iter().map(|(id, i)| (i.born, *id)).collect();
+    ages.sort_unstable();
+    for (age, (_, id)) in (0..).zip(ages) {
+        state.instances.get_mut(&id).unwrap().born = age;
+    }
+    state
+}
+
+/// What the database does to the log when histories are long: one record stands for all but a unit's first, and one for each
+/// thing that the address books say.
+pub fn shorten(log: &[Record], state: &State) -> Vec<Record> {
+    let addresses = state.ipam.snapshot().into_iter().map(|change| Record::Address { change });
+    let units = state.networks.keys().chain(state.instances.keys());
+    let kept = log.iter().filter(|r| !r.is_in_snapshot() && !matches!(r, Record::Address { .. })).cloned();
+    kept.chain(addresses).chain(units.filter_map(|id| state.snapshot(*id))).collect()
+}
+
 /// What the database does to the log: scopes that ended are deleted.
 pub fn compact(log: &[Record]) -> Vec<Record> {
     // From the end: what a later record makes superfluous is not kept.
     let mut ended: BTreeSet<String> = BTreeSet::new();
-    let mut kept: Vec<Record> = Vec::new();
+    let mut kept: Vec<Option<Record>> = Vec::new();
+    // Where the record goes that takes the place of the oldest, by its scope.
+    let mut places: BTreeMap<String, (usize, Record)> = BTreeMap::new();
     for record in log.iter().rev() {
         let scope = record.scope().to_string();
-        let unit = scope.split('/').next().unwrap_or_default();
-        if ended.contains(&scope) || ended.contains(unit) {
+        let whole = scope.split('/').next().unwrap_or_default();
+        if let Some((place, _)) = places.get_mut(&scope) {
+            *place = kept.len();
+            kept.push(None);
+        }
+        if ended.contains(&scope) || ended.contains(whole) {
             continue;
+        }
+        if record.takes_place() {
+            places.insert(scope.clone(), (kept.len(), record.clone()));
+            kept.push(None);
+        } else if !record.ends_scope() {
+            kept.push(Some(record.clone()));
         }
         if record.ends_scope() || record.begins_scope() {
             ended.insert(scope);
         }
-        if !record.ends_scope() {
-            kept.push(record.clone());
-        }
+    }
+    for (place, record) in places.into_values() {
+        kept[place] = Some(record);
     }
     kept.reverse();
-    kept
+    kept.into_iter().flatten().collect()
 }

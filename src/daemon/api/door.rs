@@ -18,6 +18,8 @@ use super::rights::{Access, Peer, Rights};
 
 /// Connections open at once, of all users.
 const CONNECTIONS: usize = 512;
+/// Of those, kept for the owner and root: however many others come, the machine's administrator gets in.
+const RESERVED: usize = 64;
 /// Of those, one user's. The owner's and root's count in the whole alone: hooks of many instances may ask at once.
 const PER_USER: usize = 64;
 /// Refusals being told at once; beyond that the connection is just closed.
@@ -92,8 +94,7 @@ impl axum::serve::Listener for Door {
                 self.refuse(stream, FORBIDDEN);
                 continue;
             }
-            let limit = if peer.privileged { CONNECTIONS } else { PER_USER };
-            match Place::take(&self.inside, peer.uid, limit) {
+            match Place::take(&self.inside, peer.uid, peer.privileged) {
                 Some(place) => return (Inside { stream, _place: place }, peer),
                 None => self.refuse(stream, CROWDED),
             }
@@ -112,9 +113,11 @@ struct Place {
 }
 
 impl Place {
-    fn take(inside: &Arc<Mutex<HashMap<u32, usize>>>, uid: u32, limit: usize) -> Option<Self> {
+    fn take(inside: &Arc<Mutex<HashMap<u32, usize>>>, uid: u32, privileged: bool) -> Option<Self> {
+        let (most, limit) =
+            if privileged { (CONNECTIONS, CONNECTIONS) } else { (CONNECTIONS - RESERVED, PER_USER) };
         let mut all = inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = all.values().sum::<usize>() >= CONNECTIONS || all.get(&uid).is_some_and(|n| *n >= limit);
+        let full = all.values().sum::<usize>() >= most || all.get(&uid).is_some_and(|n| *n >= limit);
         if full {
             return None;
         }
@@ -188,13 +191,18 @@ mod tests {
     #[test]
     fn one_user_cannot_have_all_places_and_places_come_back() {
         let inside = Arc::default();
-        let mine: Vec<_> = (0..PER_USER).filter_map(|_| Place::take(&inside, 7, PER_USER)).collect();
+        let mine: Vec<_> = (0..PER_USER).filter_map(|_| Place::take(&inside, 7, false)).collect();
         assert_eq!(mine.len(), PER_USER);
-        assert!(Place::take(&inside, 7, PER_USER).is_none(), "one more than a user may have");
-        let root: Vec<_> = (0..CONNECTIONS).filter_map(|_| Place::take(&inside, 0, CONNECTIONS)).collect();
+        assert!(Place::take(&inside, 7, false).is_none(), "one more than a user may have");
+        let root: Vec<_> = (0..CONNECTIONS).filter_map(|_| Place::take(&inside, 0, true)).collect();
         assert_eq!(root.len(), CONNECTIONS - PER_USER);
-        assert!(Place::take(&inside, 8, PER_USER).is_none(), "one more than there are");
-        drop(mine);
-        assert!(Place::take(&inside, 7, PER_USER).is_some());
+        assert!(Place::take(&inside, 8, false).is_none(), "one more than there are");
+        drop((mine, root));
+        let others: Vec<_> = (1..=8)
+            .flat_map(|uid| (0..PER_USER).map(move |_| uid))
+            .filter_map(|uid| Place::take(&inside, uid, false))
+            .collect();
+        assert_eq!(others.len(), CONNECTIONS - RESERVED);
+        assert!(Place::take(&inside, 0, true).is_some(), "root's places are root's");
     }
 }

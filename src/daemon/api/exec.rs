@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
@@ -18,11 +19,12 @@ use nix::pty::{Winsize, openpty};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 
 use super::{Api, Rejected, Writer};
 use crate::config::spec::CommandLine;
-use crate::host::{Job, Status};
+use crate::host::{Exit, Job, JobState, Status};
 
 /// The protocol's name in the Upgrade header.
 pub const PROTOCOL: &str = "warren-exec";
@@ -153,6 +155,7 @@ pub(super) async fn exec(
         timeout: None,
         log: id.to_string(),
         consolelog: None,
+        console_below: None,
     };
     let failed =
         |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
@@ -164,15 +167,11 @@ pub(super) async fn exec(
     begun.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))??;
     tokio::spawn(async move {
         let awaited = job.id.clone();
-        let ended = async {
-            loop {
-                match exits.recv().await {
-                    Ok(exit) if exit.job == awaited => return exit.status,
-                    Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return Status::Unknown,
-                }
-            }
-        };
+        let host = api.handle.host();
+        let ended = end_of(&mut exits, &awaited, || {
+            let (host, job) = (Arc::clone(&host), awaited.clone());
+            async move { tokio::task::spawn_blocking(move || host.job(&job)).await.ok()?.ok() }
+        });
         if let Ok(connection) = upgrade.await {
             carry(TokioIo::new(connection), ours, ended).await;
         }
@@ -190,6 +189,27 @@ pub(super) async fn exec(
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     Ok(response)
+}
+
+/// How a job ends. Whoever heard too late asks what became of it: its own end may be among those that were missed.
+async fn end_of<F: Future<Output = Option<JobState>>>(
+    exits: &mut broadcast::Receiver<Exit>,
+    job: &str,
+    ask: impl Fn() -> F,
+) -> Status {
+    loop {
+        match exits.recv().await {
+            Ok(exit) if exit.job == job => return exit.status,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => match ask().await {
+                Some(JobState::Ended(status)) => return status,
+                Some(JobState::Unknown) => return Status::Unknown,
+                // It goes on, or could not be asked about: the rest of what is told is heard.
+                Some(JobState::Running(_)) | None => {}
+            },
+            Err(RecvError::Closed) => return Status::Unknown,
+        }
+    }
 }
 
 fn streams(terminal: Option<(u16, u16)>) -> std::io::Result<(Ours, [OwnedFd; 3])> {
@@ -289,4 +309,20 @@ fn resize(terminal: Option<&OwnedFd>, columns: u16, rows: u16) {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads a winsize from the pointer, which lives for the call. A failure leaves the old size.
     unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_was_told_too_fast_is_asked_for() {
+        let (tell, mut exits) = broadcast::channel(2);
+        for job in ["mine", "a", "b", "c"] {
+            tell.send(Exit { job: job.into(), status: Status::Exited(3) }).unwrap();
+        }
+        let asked = end_of(&mut exits, "mine", async || Some(JobState::Ended(Status::Exited(3))));
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+        assert_eq!(waited.expect("it waits for ever"), Status::Exited(3));
+    }
 }

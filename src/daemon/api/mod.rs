@@ -148,7 +148,10 @@ impl From<crate::host::Failure> for Rejected {
 }
 
 /// Whoever asks may look.
-struct Reader;
+struct Reader {
+    /// Whether they may see secrets: environments hold passwords.
+    secrets: bool,
+}
 /// Whoever asks may change things.
 struct Writer;
 
@@ -160,7 +163,7 @@ impl FromRequestParts<Api> for Reader {
             Access::None => {
                 Err(Rejected::new(StatusCode::FORBIDDEN, "forbidden", "you may not use this daemon"))
             }
-            Access::Read | Access::Write => Ok(Self),
+            access => Ok(Self { secrets: access == Access::Write }),
         }
     }
 }

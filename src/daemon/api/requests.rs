@@ -200,11 +200,15 @@ pub(super) async fn instances(_: Reader, State(api): State<Api>) -> Answer<Vec<I
 }
 
 #[utoipa::path(get, path = "/v1/instances/{name}", responses((status = 200, body = Detail), (status = 404, body = Problem)))]
-pub(super) async fn instance(_: Reader, State(api): State<Api>, Path(name): Path<String>) -> Answer<Detail> {
+pub(super) async fn instance(
+    Reader { secrets }: Reader,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Answer<Detail> {
     let id = api.resolve(name).await?;
     let found = api
         .handle
-        .query(move |engine, _| engine.state.instances.get(&id).map(|u| view::detail(engine, u)))
+        .query(move |engine, _| engine.state.instances.get(&id).map(|u| view::detail(engine, u, secrets)))
         .await?;
     found.map(Json).ok_or_else(|| Rejected::not_found("the instance has just gone"))
 }

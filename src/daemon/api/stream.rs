@@ -100,6 +100,22 @@ pub(super) async fn events(
     Ok(ndjson(lines))
 }
 
+/// What of a log is wanted.
+enum Look {
+    Last(usize),
+    From(logs::Position),
+}
+
+/// Reads a log where waiting for a disk holds up nobody: the runtime's two threads answer DNS as well.
+async fn look(api: &Api, log: String, wanted: Look) -> std::io::Result<(Vec<logs::Line>, logs::Position)> {
+    let dir = std::sync::Arc::clone(&api.state_dir);
+    let read = move || match wanted {
+        Look::Last(count) => logs::tail(&dir, &log, count),
+        Look::From(place) => logs::read(&dir, &log, place),
+    };
+    tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
+}
+
 #[derive(Deserialize)]
 pub(super) struct LogsQuery {
     /// Go on with what comes, until the instance is gone.
@@ -125,7 +141,8 @@ pub(super) async fn logs(
             let id = name.rsplit_once('-').map_or(name.as_str(), |(_, id)| id);
             match id.parse::<crate::ids::Id>() {
                 Ok(id)
-                    if logs::tail(&api.state_dir, id.as_str(), 1)
+                    if look(&api, id.to_string(), Look::Last(1))
+                        .await
                         .is_ok_and(|(lines, _)| !lines.is_empty()) =>
                 {
                     id.to_string()
@@ -143,10 +160,8 @@ pub(super) async fn logs(
             let id = log.parse::<crate::ids::Id>().ok();
             let gone =
                 api.handle.query(move |e, _| id.is_none_or(|id| !e.state.instances.contains_key(&id))).await;
-            let found = match last.take() {
-                Some(count) => logs::tail(&api.state_dir, &log, count),
-                None => logs::read(&api.state_dir, &log, place),
-            };
+            let wanted = last.take().map_or(Look::From(place), Look::Last);
+            let found = look(&api, log.clone(), wanted).await;
             let Ok((entries, next)) = found else { return };
             let more = next != place;
             place = next;

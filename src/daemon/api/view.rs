@@ -151,7 +151,7 @@ pub struct Detail {
     pub root: String,
     /// Its links.
     pub links: Vec<Link>,
-    /// The spec it was started from, which its stop will use.
+    /// The spec it was started from, which its stop will use. Members of the read group see no values of the environment.
     pub spec: Value,
     /// Its steps so far, in the order of the plan.
     pub steps: Vec<DoneStep>,
@@ -308,9 +308,16 @@ fn left(left: &[crate::lifecycle::journal::Left]) -> Vec<String> {
     left.iter().map(line).collect()
 }
 
-/// Everything about an instance.
+/// What a reader sees in the place of a value of an environment.
+pub const HIDDEN: &str = "(hidden)";
+
+/// Everything about an instance; the values of its environment for those alone who may see `secrets`.
 #[must_use]
-pub fn detail(engine: &Engine, unit: &InstanceUnit) -> Detail {
+pub fn detail(engine: &Engine, unit: &InstanceUnit, secrets: bool) -> Detail {
+    let mut spec = (*unit.spec).clone();
+    if !secrets {
+        spec.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+    }
     let state = |way, key: &str| match unit.unit.journal.get(way, key)? {
         Mark::Began => Some("began".to_owned()),
         Mark::Done(_) => Some("done".to_owned()),
@@ -336,7 +343,7 @@ pub fn detail(engine: &Engine, unit: &InstanceUnit) -> Detail {
         instance: instance(engine, unit),
         root: unit.given.root(&unit.spec).display().to_string(),
         links: links.collect(),
-        spec: serde_json::to_value(&*unit.spec).unwrap_or(Value::Null),
+        spec: serde_json::to_value(&spec).unwrap_or(Value::Null),
         steps: steps.collect(),
     }
 }

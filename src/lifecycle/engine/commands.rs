@@ -1,5 +1,7 @@
 //! Does what somebody asked for, or says why not. A refused request changes nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::services::asked;
@@ -31,7 +33,8 @@ impl Engine {
         self.check_declaration(&spec)?;
         let name = spec.name.clone();
         let revision = self.now.max(self.last_revision(&name) + 1);
-        self.emit(Record::Fabric { spec: Box::new(spec), revision });
+        let revisions = self.revisions(&spec, revision);
+        self.emit(Record::Fabric { spec: Box::new(spec), revision, revisions });
         self.out.effects.push(Effect::Name(NameChange::Zone(name.clone())));
         self.policies_stale = true;
         self.unsettled.insert(name.clone());
@@ -40,7 +43,7 @@ impl Engine {
     }
 
     /// Everything that could make a declaration fail half-way, asked before anything is changed.
-    fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
+    pub(super) fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
         let old = self.state.fabrics.get(&spec.name);
         if old.is_some_and(|o| o.dropped) {
             return Err(Refusal::conflict(format!(
@@ -49,6 +52,13 @@ impl Engine {
             )));
         }
         self.check_origin(spec)?;
+        if let Some(old) = old.filter(|old| old.spec.domain != spec.domain) {
+            // Instances have it in their resolv.conf and hosts, and the zone is served under it.
+            return Err(Refusal::conflict(format!(
+                "the fabric `{}` cannot change its domain from {} to {} while it is up: take it down first, `warren down {}`",
+                spec.name, old.spec.domain, spec.domain, spec.name
+            )));
+        }
         for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
             if other.spec.domain == spec.domain {
                 return Err(Refusal::conflict(format!(
@@ -118,6 +128,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The revisions of a fabric's services once it is declared as `spec`: a new one for those whose instances are outdated by it.
+    fn revisions(&self, spec: &FabricSpec, new: u64) -> BTreeMap<String, u64> {
+        let old = self.state.fabrics.get(&spec.name);
+        let of_old = |name: &String| old.and_then(|old| old.services.get(name)).map(|there| there.revision);
+        let wanted = spec.services.iter().map(|(name, service)| {
+            let same = (old.and_then(|old| old.spec.services.get(name)))
+                .is_some_and(|before| before.instance == service.instance);
+            (name.clone(), of_old(name).filter(|_| same).unwrap_or(new))
+        });
+        let unwanted = (old.into_iter().flat_map(|old| &old.services))
+            .filter(|(name, _)| !spec.services.contains_key(*name))
+            .map(|(name, there)| (name.clone(), there.revision));
+        wanted.chain(unwanted).collect()
     }
 
     fn last_revision(&self, fabric: &str) -> u64 {

@@ -15,6 +15,7 @@ use crate::host::{Failure, Inventory, Lost, Op, Reply, Status};
 use crate::ids::Id;
 use crate::lifecycle::drift::{self, Cure, Missing};
 use crate::lifecycle::plan::service_table;
+use crate::store::record::Scope;
 use crate::store::{Record, Stage, Why, WhyKind};
 
 /// How long between two rounds. Listing a machine of a thousand instances takes a fraction of a second.
@@ -67,7 +68,7 @@ impl Engine {
 
     /// Something of a unit changed: what a round under way saw of it means nothing.
     pub(super) fn moved(&mut self, record: &Record) {
-        if let (Some((_, moving)), crate::store::record::Scope::Unit(id)) =
+        if let (Some((_, moving)), Scope::Unit(id) | Scope::Learned(id)) =
             (&mut self.drift.look, record.scope())
         {
             moving.insert(id);

@@ -197,5 +197,6 @@ fn probe_job(id: Id, jail: String, (asked, now): (u64, u64), command: CommandLin
         timeout: Some(timeout),
         log: id.to_string(),
         consolelog: None,
+        console_below: None,
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use warren_dhcp::ipam::Owner;
+
 use super::commands::Answer;
 use super::{Engine, Refusal};
 use crate::config::spec::FabricSpec;
@@ -34,7 +36,10 @@ impl Engine {
             })
             .collect();
         let old = self.state.fabrics.get(&fabric).map(|old| &old.spec);
-        self.declare(import::merged(old, spec, found.keys()))?;
+        let merged = import::merged(old, spec, found.keys());
+        self.check_declaration(&merged)?;
+        self.check_links(spec, found.keys())?;
+        self.declare(merged)?;
         halted.into_iter().for_each(|record| self.emit(record));
         let mut taken = Vec::new();
         for (service, standing) in found {
@@ -82,6 +87,29 @@ impl Engine {
             ))),
             false => Ok(()),
         }
+    }
+
+    /// Whether all of these services' instances can have their links, tried on a copy of the address books: once the first is
+    /// written down none may be refused.
+    fn check_links<'a>(
+        &mut self,
+        spec: &FabricSpec,
+        services: impl Iterator<Item = &'a String>,
+    ) -> Result<(), Refusal> {
+        let mut books = self.state.ipam.clone();
+        for service in services {
+            let Some(wanted) = spec.services.get(service) else { continue };
+            let id = self.draw_id();
+            let owner = Owner::new(id.as_str()).map_err(|e| Refusal::conflict(e.to_string()))?;
+            for link in Self::links_of(&wanted.instance) {
+                let random = self.draw();
+                let (_, change) = self.decide_link(&books, &spec.name, &owner, link, random)?;
+                books.apply(&change).map_err(|e| {
+                    Refusal::conflict(format!("service `{service}`, network `{}`: {e}", link.network))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn count_as_done(&mut self, unit: Id, standing: &Standing) {

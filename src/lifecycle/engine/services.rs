@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use warren_dhcp::ipam::{AssignRequest, IpamError, MacWant, Owner, Want};
+use warren_dhcp::ipam::{AssignRequest, Change as AddressChange, Ipam, IpamError, MacWant, Owner, Want};
 
 use super::{Effect, Engine, Flight, NameChange, Refusal, Timer};
-use crate::config::spec::{AddressMode, InstanceSpec, RestartPolicy, ServiceSpec, TemplateSource};
+use crate::config::spec::{AddressMode, InstanceSpec, LinkSpec, RestartPolicy, ServiceSpec, TemplateSource};
 use crate::fabric::{self, Neighbour};
 use crate::firewall::Policy;
 use crate::host::{Failure, Op, Status};
@@ -141,30 +141,7 @@ impl Engine {
         let wanted = Self::links_of(spec).to_vec();
         for link in &wanted {
             let random = self.draw();
-            let fabric =
-                self.state.fabrics.get(fabric).ok_or_else(|| Refusal::not_found("no such fabric"))?;
-            let network = (fabric.networks.get(&link.network)).and_then(|id| self.state.networks.get(id));
-            let network = network
-                .ok_or_else(|| Refusal::not_found(format!("network `{}` is not there", link.network)))?;
-            let (v4, v6) = match &link.address {
-                AddressMode::Fixed { addresses } => {
-                    let free = |v4: bool| self.free_fixed(addresses, v4);
-                    (free(true), free(false))
-                }
-                AddressMode::Dhcp if network.spec.lan_dhcp => (Want::Nothing, Want::AutoIfPresent),
-                _ => (Want::AutoIfPresent, Want::AutoIfPresent),
-            };
-            let name = network.given.id;
-            let request = AssignRequest {
-                network: name.as_str(),
-                owner: &owner,
-                v4,
-                v6,
-                mac: MacWant::Derive(random),
-                now: self.now,
-            };
-            let refuse = |e: IpamError| Refusal::conflict(format!("network `{}`: {e}", link.network));
-            let change = self.state.ipam.decide_assign(&request).map_err(refuse)?;
+            let (name, change) = self.decide_link(&self.state.ipam, fabric, &owner, link, random)?;
             links.push((name, change.clone()));
             changes.push(change);
         }
@@ -198,22 +175,40 @@ impl Engine {
         Ok(id)
     }
 
-    fn free_fixed(&self, addresses: &[IpAddr], v4: bool) -> Want {
-        let mut of_family = addresses.iter().filter(|a| a.is_ipv4() == v4).peekable();
-        if of_family.peek().is_none() {
-            return Want::Nothing;
-        }
-        let first = addresses.iter().find(|a| a.is_ipv4() == v4).copied();
-        let free = of_family.find(|a| self.state.ipam.owner_of(**a).is_none()).copied();
-        free.or(first).map_or(Want::Nothing, |address| Want::Fixed { address, force: true })
+    /// What a link of an instance would get by these address books.
+    pub(super) fn decide_link(
+        &self,
+        books: &Ipam,
+        fabric: &str,
+        owner: &Owner,
+        link: &LinkSpec,
+        random: u64,
+    ) -> Result<(Id, AddressChange), Refusal> {
+        let missing = || Refusal::not_found(format!("network `{}` is not there", link.network));
+        let fabric = self.state.fabrics.get(fabric).ok_or_else(missing)?;
+        let network = (fabric.networks.get(&link.network)).and_then(|id| self.state.networks.get(id));
+        let network = network.ok_or_else(missing)?;
+        let (v4, v6) = match &link.address {
+            AddressMode::Fixed { addresses } => {
+                (free_fixed(books, addresses, true), free_fixed(books, addresses, false))
+            }
+            AddressMode::Dhcp if network.spec.lan_dhcp => (Want::Nothing, Want::AutoIfPresent),
+            _ => (Want::AutoIfPresent, Want::AutoIfPresent),
+        };
+        let name = network.given.id;
+        let request = AssignRequest {
+            network: name.as_str(),
+            owner,
+            v4,
+            v6,
+            mac: MacWant::Derive(random),
+            now: self.now,
+        };
+        let refuse = |e: IpamError| Refusal::conflict(format!("network `{}`: {e}", link.network));
+        Ok((name, books.decide_assign(&request).map_err(refuse)?))
     }
 
-    fn assigned_link(
-        &self,
-        network: Id,
-        owner: &Owner,
-        link: &crate::config::spec::LinkSpec,
-    ) -> Result<AssignedLink, Refusal> {
+    fn assigned_link(&self, network: Id, owner: &Owner, link: &LinkSpec) -> Result<AssignedLink, Refusal> {
         let missing = || Refusal::not_found(format!("network `{}` is not there", link.network));
         let unit = self.state.networks.get(&network).ok_or_else(missing)?;
         let books = self.state.ipam.assignment(network.as_str(), owner).ok_or_else(missing)?;
@@ -441,6 +436,16 @@ impl Engine {
         }
         self.unsettled.insert(fabric.to_owned());
     }
+}
+
+fn free_fixed(books: &Ipam, addresses: &[IpAddr], v4: bool) -> Want {
+    let mut of_family = addresses.iter().filter(|a| a.is_ipv4() == v4).peekable();
+    if of_family.peek().is_none() {
+        return Want::Nothing;
+    }
+    let first = addresses.iter().find(|a| a.is_ipv4() == v4).copied();
+    let free = of_family.find(|a| books.owner_of(**a).is_none()).copied();
+    free.or(first).map_or(Want::Nothing, |address| Want::Fixed { address, force: true })
 }
 
 /// Whether two instances of this cannot be at once: they would have the same address, or mount on the same places.

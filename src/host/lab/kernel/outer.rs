@@ -156,6 +156,7 @@ fn outer(
 fn go_to_background(state_dir: &Path) -> Result<(), Failure> {
     nix::unistd::setsid().doing(|| "leave the session")?;
     let path = layout::log(state_dir);
+    crate::keeper::logs::set_aside(&path);
     let log = OpenOptions::new()
         .create(true)
         .append(true)
