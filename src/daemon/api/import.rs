@@ -74,13 +74,9 @@ pub(super) async fn import(
     };
     let mut taken: Vec<Taken> = looked.found.keys().map(of).collect();
     if !query.dry && !taken.is_empty() {
-        for (service, standing) in &looked.found {
-            if let Some(service) = spec.services.get(service) {
-                import::own(&*api.handle.host(), &service.instance, standing).map_err(|failure| {
-                    Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", failure.to_string())
-                })?;
-            }
-        }
+        let (host, file, found) = (api.handle.host(), spec.clone(), looked.found.clone());
+        let owned = tokio::task::spawn_blocking(move || own(&*host, &file, &found)).await;
+        owned.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))??;
         let command = Command::Import { spec: Box::new(spec.clone()), found: looked.found };
         let answer = api.handle.ask(command).await??;
         taken = serde_json::from_value(answer)
@@ -109,6 +105,14 @@ fn look(host: &dyn Host, spec: &FabricSpec, services: &[String]) -> Looked {
         }
     }
     looked
+}
+
+/// Has the host take all of them for its own.
+fn own(host: &dyn Host, spec: &FabricSpec, found: &BTreeMap<String, Standing>) -> Result<(), Failure> {
+    let of = |service: &String| spec.services.get(service).map(|service| &service.instance);
+    found.iter().try_for_each(|(service, standing)| {
+        of(service).map_or(Ok(()), |instance| import::own(host, instance, standing))
+    })
 }
 
 /// Only a jail that keeps its name can be anybody else's.

@@ -144,15 +144,14 @@ impl FreeBsd {
 impl FreeBsd {
     /// The living jails that are ours; those they made themselves are not among them.
     fn our_jails(&self, also: &[String]) -> Result<Vec<jails::Seen>, Failure> {
-        let mut ours = jails::all()?;
-        ours.retain(|jail| !jail.dying && (Id::of_jail(&jail.name).is_some() || also.contains(&jail.name)));
-        let mut others = Vec::new();
-        for jail in &ours {
-            if self.made.is_other(&jail.name, jail.jid)? {
-                others.push(jail.jid);
+        let bears_a_name =
+            |jail: &jails::Seen| Id::of_jail(&jail.name).is_some() || also.contains(&jail.name);
+        let mut ours = Vec::new();
+        for jail in jails::all()? {
+            if !jail.dying && bears_a_name(&jail) && !self.made.is_other(&jail.name, jail.jid)? {
+                ours.push(jail);
             }
         }
-        ours.retain(|jail| !others.contains(&jail.jid));
         Ok(ours)
     }
 }
