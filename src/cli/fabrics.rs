@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Client, Fail, out};
 use crate::config::jailconf::{self, JailConf};
 use crate::config::spec::FabricSpec;
-use crate::config::{self, Problem, Report};
+use crate::config::{Document, Problem, Report};
 use crate::daemon::api::view::Fabric;
 
 /// What a verb is about: a warren.toml, or jails of a file of jail(8).
@@ -61,7 +61,12 @@ pub fn remark(remarks: &[Problem]) {
 
 /// Reads a file; all its problems at once, drawn for people.
 pub fn load(path: &Path) -> Result<FabricSpec, Fail> {
-    config::load(path).map_err(|report| refused(&report))
+    match Document::load(path, false) {
+        Ok(Document::Fabric(spec)) => Ok(*spec),
+        Ok(Document::Jails(_)) => Err(Fail::of(1, "invalid", format!("{} is a jail.conf", path.display()))
+            .hint(format!("`--jail-conf {}` takes its jails", path.display()))),
+        Err(report) => Err(refused(&report)),
+    }
 }
 
 /// A report as a failure.

@@ -3,7 +3,12 @@
 //! The values and what each costs are from facts H, B.9, A.6 and C; what is *bad* keeps Warren from working, *advice* makes it worse
 //! than it need be.
 
+mod numbers;
+
 use serde::{Deserialize, Serialize};
+
+use numbers::LOADER;
+pub use numbers::limits;
 
 /// How a look turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,109 +93,27 @@ pub struct Seen {
     pub rulesets: Vec<(u32, bool)>,
     /// Whether zfs(8) has a pool.
     pub pools: usize,
+    /// How many jails this jail may have, where Warren runs in one.
+    pub jailed: Option<i64>,
+    /// pf's limits by name, `pfctl -sm`; none where pf is not loaded.
+    pub limits: std::collections::BTreeMap<String, i64>,
 }
 
 /// Netgraph's node types and file systems without which there is no instance.
 const NEEDED: [&str; 7] = ["ng_socket", "ng_bridge", "ng_eiface", "ng_bpf", "ng_hub", "ng_ether", "nullfs"];
 
-/// A number that is better large, or better small, for many instances.
-struct Tunable {
-    name: &'static str,
-    at_least: Option<i64>,
-    at_most: Option<i64>,
-    /// `/boot/loader.conf` or `/etc/sysctl.conf`.
-    file: &'static str,
-    line: &'static str,
-    cost: &'static str,
-}
-
-const LOADER: &str = "/boot/loader.conf (read at boot)";
-const SYSCTL: &str = "/etc/sysctl.conf, and sysctl(8) now";
-
-const TUNABLES: [Tunable; 9] = [
-    Tunable {
-        name: "net.graph.maxdata",
-        at_least: Some(16_384),
-        at_most: None,
-        file: LOADER,
-        line: "net.graph.maxdata=\"65536\"",
-        cost: "a broadcast takes one item for each link: with few, frames are lost on networks of many instances (8 MiB for 65536)",
-    },
-    Tunable {
-        name: "net.graph.maxalloc",
-        at_least: Some(16_384),
-        at_most: None,
-        file: LOADER,
-        line: "net.graph.maxalloc=\"65536\"",
-        cost: "netgraph's control messages fail with ENOMEM when many are under way",
-    },
-    Tunable {
-        name: "net.link.ifqmaxlen",
-        at_least: Some(512),
-        at_most: None,
-        file: LOADER,
-        line: "net.link.ifqmaxlen=\"2048\"",
-        cost: "a burst of more packets than this is cut short at each instance's interface",
-    },
-    Tunable {
-        name: "net.pf.states_hashsize",
-        at_least: None,
-        at_most: Some(16_384),
-        file: LOADER,
-        line: "net.pf.states_hashsize=\"4096\"",
-        cost: "with pf loaded each vnet instance wires 80 bytes for each of them, 10 MB with 131072, and its start fills them: making the jail took five times as long (seen)",
-    },
-    Tunable {
-        name: "net.pf.source_nodes_hashsize",
-        at_least: None,
-        at_most: Some(4_096),
-        file: LOADER,
-        line: "net.pf.source_nodes_hashsize=\"1024\"",
-        cost: "with pf loaded each vnet instance wires 40 bytes for each of them",
-    },
-    Tunable {
-        name: "net.inet.tcp.tcbhashsize",
-        at_least: None,
-        at_most: Some(8_192),
-        file: LOADER,
-        line: "net.inet.tcp.tcbhashsize=\"512\"",
-        cost: "each vnet instance has TCP tables of its own: 1 to 3 MB with the default of a large machine",
-    },
-    Tunable {
-        name: "kern.racct.enable",
-        at_least: Some(1),
-        at_most: None,
-        file: LOADER,
-        line: "kern.racct.enable=\"1\"",
-        cost: "rctl(8) can neither limit nor account for an instance",
-    },
-    Tunable {
-        name: "kern.ipc.maxsockbuf",
-        at_least: Some(2 << 20),
-        at_most: None,
-        file: SYSCTL,
-        line: "kern.ipc.maxsockbuf=2097152",
-        cost: "netgraph's answers about many nodes do not fit into a socket's buffer, and are lost",
-    },
-    Tunable {
-        name: "kern.ipc.maxsockets",
-        at_least: Some(16_384),
-        at_most: None,
-        file: SYSCTL,
-        line: "kern.ipc.maxsockets=65536",
-        cost: "instances share one pool of sockets: each that runs out takes it from all",
-    },
-];
-
 /// All judgements, in the order a reader wants them: what is bad stands where it is, `warren doctor` marks it.
 #[must_use]
 pub fn judge(seen: &Seen) -> Vec<Check> {
-    let mut checks = vec![rights(seen), vimage(seen), modules(seen), pf(seen)];
+    let mut checks = vec![rights(seen), vimage(seen), modules(seen)];
+    checks.extend(jailed(seen));
+    checks.push(pf(seen));
+    checks.extend(numbers::limits_of(seen));
     checks.extend(forwarding(seen));
     checks.extend(ports(seen));
     checks.extend(devfs(seen));
     checks.push(zfs(seen));
-    checks.extend(TUNABLES.iter().filter_map(|tunable| tuned(tunable, seen)));
+    checks.extend(numbers::tuned(seen));
     checks
 }
 
@@ -213,6 +136,22 @@ fn vimage(seen: &Seen) -> Check {
         )
         .costs("no instance has a network stack of its own; `vnet = false` in the jail table still works")
     }
+}
+
+/// `security.jail.*` as a jail sees it.
+fn jailed(seen: &Seen) -> Option<Check> {
+    let may = seen.jailed?;
+    Some(if may < 1 {
+        Check::bad(
+            "jail",
+            "Warren runs in a jail that may have none itself",
+            "give that jail children.max, vnet, allow.mount with the file systems, and devfs with pf; or run Warren on the host",
+        )
+        .costs("no instance can be made")
+    } else {
+        Check::advice("jail", format!("Warren runs in a jail that may have {may}"), "run Warren on the host")
+            .costs("modules cannot be loaded from a jail, and its limits are those of all instances together")
+    })
 }
 
 fn modules(seen: &Seen) -> Check {
@@ -334,22 +273,10 @@ fn zfs(seen: &Seen) -> Check {
     }
 }
 
-fn tuned(tunable: &Tunable, seen: &Seen) -> Option<Check> {
-    let value = *seen.sysctls.get(tunable.name)?;
-    let fits = tunable.at_least.is_none_or(|least| value >= least)
-        && tunable.at_most.is_none_or(|most| value <= most);
-    let detail = value.to_string();
-    Some(if fits {
-        Check::good(tunable.name, detail)
-    } else {
-        Check::advice(tunable.name, detail, format!("{}: {}", tunable.file, tunable.line)).costs(tunable.cost)
-    })
-}
-
 /// The sysctls that [`judge`] looks at.
 pub fn sysctls() -> impl Iterator<Item = &'static str> {
     let forwarding = ["net.inet.ip.forwarding", "net.inet6.ip6.forwarding"];
-    forwarding.into_iter().chain(TUNABLES.iter().map(|tunable| tunable.name))
+    forwarding.into_iter().chain(numbers::sysctls())
 }
 
 /// The modules that [`judge`] asks for.
@@ -382,10 +309,7 @@ mod tests {
     fn fine() -> Seen {
         let mut sysctls: std::collections::BTreeMap<String, i64> =
             ["net.inet.ip.forwarding", "net.inet6.ip6.forwarding"].map(|n| (n.to_owned(), 1)).into();
-        for tunable in &TUNABLES {
-            let value = tunable.at_least.or(tunable.at_most).unwrap_or_default();
-            sysctls.insert(tunable.name.to_owned(), value);
-        }
+        sysctls.extend(numbers::fitting().map(|(name, value)| (name.to_owned(), value)));
         Seen {
             root: true,
             release: "13.2-RELEASE".into(),
@@ -394,6 +318,9 @@ mod tests {
             sysctls,
             rulesets: vec![(4, false), (77, true)],
             pools: 1,
+            limits: limits(
+                "states        hard limit   100000\ntable-entries hard limit   200000\nanchors hard limit 512\n",
+            ),
             ..Seen::default()
         }
     }
@@ -417,6 +344,8 @@ mod tests {
             seen.sysctls.insert(name.into(), 1 << 20);
         }
         seen.listeners = listeners("unbound local-unbound 812 3 udp4 *:53 *:*\nroot dhcpd 9 1 udp4 *:67 *:*");
+        seen.jailed = Some(0);
+        seen.limits = fine().limits.into_keys().map(|name| (name, 1)).collect();
         let checks = judge(&seen);
         assert!(checks.iter().all(|c| c.level != Level::Good && c.mend.is_some()), "{checks:#?}");
     }
@@ -435,6 +364,12 @@ mod tests {
         assert_eq!(level(&with(&|s| s.rulesets.clear()), "devfs ruleset"), Level::Bad);
         assert_eq!(level(&with(&|s| s.rulesets.truncate(1)), "devfs with bpf"), Level::Advice);
         assert_eq!(level(&with(&|s| s.pools = 0), "zfs"), Level::Advice);
+        assert_eq!(level(&with(&|s| s.jailed = Some(0)), "jail"), Level::Bad);
+        assert_eq!(level(&with(&|s| s.jailed = Some(9)), "jail"), Level::Advice);
+        assert_eq!(
+            level(&with(&|s| s.limits.extend([("anchors".to_owned(), 64)])), "pf limit anchors"),
+            Level::Advice
+        );
         let unforwarded = with(&|s| s.sysctls.extend([("net.inet.ip.forwarding".to_owned(), 0)]));
         assert_eq!(level(&unforwarded, "IPv4 forwarding"), Level::Advice);
         // What a kernel does not have is not asked of it.

@@ -14,6 +14,9 @@ use crate::host::names::{components, split};
 
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// What to do about a root that is not opened as it is a link.
+pub const ROOT_IS_A_LINK: &str = "the root is a link, which whoever may write beside it could turn elsewhere: name the directory it leads to";
+
 /// Opens a directory that is to serve as a root; it may not be a link itself.
 pub fn open_root(root: &Path) -> io::Result<OwnedFd> {
     rustix::fs::open(root, DIR, Mode::empty()).map_err(Into::into)

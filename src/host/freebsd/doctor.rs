@@ -26,6 +26,10 @@ pub fn look() -> Seen {
             .collect(),
         listeners: requirements::listeners(&said("/usr/bin/sockstat", &["-46l", "-p", "53,67"])),
         rulesets: rulesets(),
+        jailed: (sysctl::integer("security.jail.jailed") == Some(1))
+            .then(|| sysctl::integer("security.jail.children.max").unwrap_or_default()),
+        // Without pf this says that there is no /dev/pf.
+        limits: requirements::limits(&said("/sbin/pfctl", &["-s", "memory"])),
         pools: said("/sbin/zpool", &["list", "-H", "-o", "name"]).lines().count(),
     }
 }

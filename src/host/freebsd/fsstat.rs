@@ -11,7 +11,7 @@ use std::time::Duration;
 const MNT_BYFSID: c_int = 0x0800_0000;
 const MNT_RDONLY: u64 = 1;
 const MNT_FORCE: c_int = 0x0008_0000;
-/// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, two seconds in all.
+/// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, a second in all.
 const TRIES: u32 = 11;
 
 /// A mount.
@@ -83,7 +83,7 @@ pub fn below(path: &Path) -> io::Result<Vec<Mounted>> {
 }
 
 impl Mounted {
-    /// Unmounts this very mount, whatever is at its path by now. A busy one is tried again for two seconds, then forced if that
+    /// Unmounts this very mount, whatever is at its path by now. A busy one is tried again for a second, then forced if that
     /// loses nothing.
     ///
     /// # Errors

@@ -15,11 +15,10 @@ use super::interfaces::{self, ByIoctl};
 use super::made::{Made, is_done_with, replaced};
 use super::notes::Notes;
 use super::pf_table::Change;
-use super::stack::Stack;
 use super::watch::Watch;
 use super::{PATIENCE, below, boot, jails, layout, mounts, pf, processes, stands, uplink, zfs};
 use crate::config::spec::TemplateSource;
-use crate::host::failure::Context;
+use crate::host::failure::{Context, hint_if};
 use crate::host::graph::{self, Graph};
 use crate::host::listen::bind;
 use crate::host::{
@@ -101,7 +100,9 @@ impl FreeBsd {
 
     fn write_file(&self, root: &Path, path: &Path, contents: &str) -> Result<(), Failure> {
         let what = || format!("write {} in {}", path.display(), root.display());
-        let dir = below::open_root(root).doing(what)?;
+        let dir = below::open_root(root)
+            .doing(what)
+            .map_err(|failure| hint_if(failure, libc::EMLINK, below::ROOT_IS_A_LINK))?;
         below::write_file(dir.as_fd(), path, contents.as_bytes(), self.clones.is_clone(root)).doing(what)
     }
 
@@ -117,7 +118,7 @@ impl FreeBsd {
                 .hint("shutting it down now would panic the kernel; `jls -d` shows when the jail is gone"));
         }
         if let Some(interface) = self.graph.eiface_interface(node)?
-            && !Stack::host().and_then(|host| host.has(&interface)).doing(what)?
+            && !interfaces::is_home(node, &interface).doing(what)?
         {
             return Err(Failure::new(format!("{}: {interface} is not home but in a jail", what())));
         }

@@ -34,14 +34,16 @@ pub fn move_in(interface: &str, jail: &str, inside: &str) -> Result<(), Failure>
     let jail = jails::need(jail)?;
     let host = Stack::host().doing(what)?;
     if host.has(interface).doing(what)? {
-        // So that it is known in the jail whose it is, and what its name is at home.
-        host.describe(interface, interface).doing(what)?;
+        // So that it is known in the jail whose it is, and what its name is at home. One that keeps its name keeps its description.
+        if inside != interface {
+            host.describe(interface, interface).doing(what)?;
+        }
         host.lend(interface, jail.jid).doing(what)?;
     }
     let there = Stack::of_jail(&jail).doing(what)?;
     match there.has(inside).doing(what)? {
         // An interface of the jail's own might bear the name.
-        true if there.description(inside).doing(what)? == interface => Ok(()),
+        true if inside == interface || there.description(inside).doing(what)? == interface => Ok(()),
         _ => there.rename(interface, inside).doing(what),
     }
 }
@@ -74,14 +76,24 @@ pub fn move_home(
         };
     };
     let there = Stack::of_jail(&jail).doing(what)?;
-    let named_inside = there.has(inside).doing(what)? && there.description(inside).doing(what)? == interface;
-    if named_inside && inside != interface {
+    let renamed = inside != interface
+        && there.has(inside).doing(what)?
+        && there.description(inside).doing(what)? == interface;
+    if renamed {
         there.rename(inside, interface).doing(what)?;
     } else if !there.has(interface).doing(what)? {
         return Ok(());
     }
     drop(there);
     host.reclaim(interface, jail.jid).doing(what)
+}
+
+/// Whether an interface of ours, which is called `now`, is on the host. A name alone does not say so: what is `net0` in a jail may
+/// not be the host's own `net0`. One that was never renamed has never been away.
+pub fn is_home(interface: &str, now: &str) -> io::Result<bool> {
+    let host = Stack::host()?;
+    Ok(host.has(now)?
+        && (now == interface || now.starts_with("ngeth") || host.description(now)? == interface))
 }
 
 /// Sets addresses and default routes, and brings the interface up.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::fsstat::{self, Mounted};
 use super::iov::{Iov, Refusal};
-use super::{below, devfs};
+use super::{below, devfs, tool};
 use crate::host::failure::{Context, hint_if};
 use crate::host::names::components;
 use crate::host::{Failure, Mount};
@@ -16,6 +16,12 @@ use crate::host::{Failure, Mount};
 const FOR_MOUNT_8: [&str; 5] = ["rw", "late", "noauto", "failok", "quiet"];
 /// File systems without anything of anybody's: cutting them loose loses nothing.
 const NOTHING_TO_LOSE: [&str; 5] = ["devfs", "fdescfs", "procfs", "linprocfs", "linsysfs"];
+
+/// File systems that the kernel mounts only from what a program of theirs prepares, as mount(8) has them (`sbin/mount/mount.c`,
+/// `use_mountprog`), but for nullfs and unionfs, whose programs add nothing.
+const BY_PROGRAM: [&str; 4] = ["nfs", "cd9660", "msdosfs", "udf"];
+/// Those that leave something behind when they are unmounted, a memory disk or a server: nothing here would end that.
+const WITH_REMAINS: [&str; 3] = ["mfs", "fusefs", "smbfs"];
 
 /// One mount at a time: from before the call until its place is known.
 static MOUNTING: Mutex<()> = Mutex::new(());
@@ -49,6 +55,47 @@ fn options(mount: &Mount) -> Vec<(&str, Option<&str>)> {
         all.push(("ro", None));
     }
     all
+}
+
+/// Has mount(8) do it.
+fn by_program(mount: &Mount, point: &Path, options: &[(&str, Option<&str>)]) -> Result<(), Failure> {
+    let words =
+        options.iter().map(|(name, value)| value.map_or((*name).into(), |value| format!("{name}={value}")));
+    let words = words.collect::<Vec<_>>().join(",");
+    let point = point.to_string_lossy();
+    let mut arguments = vec!["-t", &mount.fstype];
+    if !words.is_empty() {
+        arguments.extend(["-o", &words]);
+    }
+    arguments.extend(["--", &mount.source, &point]);
+    tool::run("/sbin/mount", &arguments, "")?.or_failure("mount(8)").map(|_| ())
+}
+
+/// Mounts, by whom it takes.
+fn make(mount: &Mount, point: &Path, options: &[(&str, Option<&str>)]) -> Result<(), Failure> {
+    let fstype = mount.fstype.as_str();
+    // It would have mount(8) run whatever it names.
+    let program = options.iter().any(|(name, _)| *name == "mountprog");
+    if program || WITH_REMAINS.contains(&fstype) {
+        return Err(Failure::new(format!("{fstype} needs a program that has to be ended as well"))
+            .hint("mount it in exec.prepare and unmount it in exec.release; for memory there is tmpfs"));
+    }
+    if BY_PROGRAM.contains(&fstype) {
+        return by_program(mount, point, options);
+    }
+    nmount(fstype, &mount.source, point, options).map_err(|refusal| {
+        let failure = refusal.failure("nmount");
+        match failure.errno {
+            Some(libc::ENODEV) => {
+                let hint = format!("the kernel has no {fstype}: `kldload {fstype}`");
+                failure.hint(hint)
+            }
+            Some(libc::EINVAL) => {
+                failure.hint("an option the file system does not know, or a file as a mount point")
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// Where it is, as the kernel's table names it.
@@ -93,7 +140,9 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
         return Err(Failure::new(format!("{}: a mount on / of a clone would hide it", what())));
     }
     let point = place(mount)?;
-    let root = below::open_root(&mount.root).doing(|| format!("open the root {}", mount.root.display()))?;
+    let root = below::open_root(&mount.root)
+        .doing(|| format!("open the root {}", mount.root.display()))
+        .map_err(|failure| hint_if(failure, libc::EMLINK, below::ROOT_IS_A_LINK))?;
     let hint = "a link is in the way, and links are not followed below a root";
     below::dirs(root.as_fd(), &mount.target, cloned)
         .doing(what)
@@ -101,19 +150,8 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     // Held until it is known where the mount went, so that one that is new and like ours is ours and not another instance's.
     let _alone = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = fsstat::table().doing(what)?;
-    nmount(&mount.fstype, &mount.source, &point, &options).map_err(|refusal| {
-        let failure = refusal.failure(what());
-        match failure.errno {
-            Some(libc::ENODEV) => {
-                let hint = format!("the kernel has no {0}: `kldload {0}`", mount.fstype);
-                failure.hint(hint)
-            }
-            Some(libc::EINVAL) => {
-                failure.hint("an option the file system does not know, or a file as a mount point")
-            }
-            _ => failure,
-        }
-    })?;
+    make(mount, &point, &options)
+        .map_err(|failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure })?;
     // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
     let table = fsstat::table().doing(what)?;
     if table.iter().any(|seen| seen.point == point && is_ours(mount, seen) && !before.contains(seen)) {

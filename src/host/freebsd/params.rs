@@ -53,8 +53,31 @@ pub fn of(jail: &Jail) -> Result<Iov, Failure> {
     Ok(iov)
 }
 
-/// What the kernel knows a parameter as.
+/// The module that brings a parameter, as libjail has it (`lib/libjail/jail.c`, `kldload_param`).
+fn module_of(name: &str) -> Option<&str> {
+    match name {
+        "sysvmsg" | "sysvsem" | "sysvshm" => Some(name),
+        _ if name == "linux" || name.starts_with("linux.") => Some("linux"),
+        _ => name.strip_prefix("allow.mount."),
+    }
+}
+
+/// What the kernel knows a parameter as. One that it would know with a module makes us load that, as jail(8) does.
 fn kind(name: &str) -> Result<Option<Kind>, Failure> {
+    if let Some(kind) = known(name)? {
+        return Ok(Some(kind));
+    }
+    let Some(module) = module_of(name) else { return Ok(None) };
+    match sysctl::load_module(module)
+        .doing(|| format!("load the module {module} for the parameter {name}"))?
+    {
+        true => known(name),
+        false => Ok(None),
+    }
+}
+
+/// What the kernel knows a parameter as now.
+fn known(name: &str) -> Result<Option<Kind>, Failure> {
     let look = |name: &str| {
         sysctl::kind(&format!("security.jail.param.{name}")).doing(|| format!("look up the parameter {name}"))
     };
@@ -86,7 +109,7 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
                         message: format!("unknown parameter: {name}"),
                         errno: Some(libc::EINVAL),
                         hint: Some(
-                            "`sysctl -N security.jail.param` lists those of this kernel; modules bring more: tmpfs brings allow.mount.tmpfs"
+                            "`sysctl -N security.jail.param` lists those of this kernel; there is no module either that brings it"
                                 .into(),
                         ),
                     });

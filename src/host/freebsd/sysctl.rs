@@ -18,6 +18,8 @@ unsafe extern "C" {
     fn kenv(action: c_int, name: *const libc::c_char, value: *mut libc::c_char, len: c_int) -> c_int;
     /// modfind(2), likewise.
     fn modfind(name: *const libc::c_char) -> c_int;
+    /// kldload(2), likewise.
+    fn kldload(file: *const libc::c_char) -> c_int;
 }
 
 /// What a variable is.
@@ -97,6 +99,26 @@ pub fn text(name: &str) -> Option<String> {
 pub fn has_module(name: &str) -> bool {
     // SAFETY: the name ends with a NUL and lives through the call.
     CString::new(name).is_ok_and(|name| unsafe { modfind(name.as_ptr()) } >= 0)
+}
+
+/// Loads a module by its plain name, if the kernel finds one that it does not have yet; whether it did.
+///
+/// # Errors
+/// It is there and could not be loaded: a securelevel, a jail, a module of another kernel.
+pub fn load_module(name: &str) -> io::Result<bool> {
+    // kldload(2) takes paths as well.
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Ok(false);
+    }
+    let name = CString::new(name)?;
+    // SAFETY: the name ends with a NUL and lives through the call.
+    if unsafe { kldload(name.as_ptr()) } >= 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EEXIST)) => Ok(false),
+        error => Err(error),
+    }
 }
 
 /// A variable of the kernel's environment (kenv(1)): it lives as long as the boot.

@@ -9,7 +9,7 @@ use crate::host::Failure;
 const ZFS: &str = "/sbin/zfs";
 /// Says on the dataset itself that it is ours, and whose.
 const PROPERTY: &str = "warren:instance";
-/// How often a busy dataset is tried again: 1 + 2 + 4 + … milliseconds, two seconds in all.
+/// How often a busy dataset is tried again: 1 + 2 + 4 + … milliseconds, a second in all.
 const TRIES: u32 = 11;
 
 /// The dataset of a clone: in the same place as the template, since a clone has to be in its origin's pool.

@@ -24,7 +24,7 @@ use crate::host::{Failure, Mount};
 
 /// What a devfs shows in the lab.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, two seconds in all.
+/// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, a second in all.
 const TRIES: u32 = 11;
 
 /// The types the lab has.

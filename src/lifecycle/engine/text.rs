@@ -9,6 +9,12 @@ pub fn step(phase: Phase, key: &str) -> String {
     if key.starts_with("hook.") || key == "main" { phase.to_string() } else { format!("{phase} ({key})") }
 }
 
+/// The key of a step or of what undoes one, in the user's words: `hook.prestop.0` is exec.prestop.
+pub fn key(key: &str) -> String {
+    let hook = key.strip_prefix("hook.").and_then(|rest| rest.split('.').next());
+    hook.map_or_else(|| key.to_owned(), |hook| format!("exec.{hook}"))
+}
+
 /// What a stop could not finish, and what to do.
 pub fn left(left: &[Left]) -> String {
     let mut parts = Vec::new();
@@ -27,7 +33,7 @@ pub fn object(act: &Act) -> String {
     let Act::Host(op) = act else { return "its entry in the books".into() };
     match op {
         Op::Run(job) => {
-            format!("the hook {}", job.id.split_once('.').map_or(job.id.as_str(), |(_, key)| key))
+            format!("the hook {}", key(job.id.split_once('.').map_or(job.id.as_str(), |(_, key)| key)))
         }
         Op::CloneDestroy { name, .. } => format!("the clone {name}"),
         Op::Unmount(mount) => format!("the mount {} below {}", mount.target.display(), mount.root.display()),

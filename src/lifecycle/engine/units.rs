@@ -321,7 +321,7 @@ impl Engine {
             }
             Err(failure) => {
                 let name = self.name(id);
-                let text = format!("{key}: {failure}");
+                let text = format!("{}: {failure}", text::key(&key));
                 self.tell(
                     "step-failed",
                     json!({ "unit": id, "name": name, "step": key, "way": way, "text": text }),
@@ -401,7 +401,8 @@ impl Engine {
         let name = self.name(id);
         if asked {
             let text = format!(
-                "{key} failed, and on_stop_failure is \"abort\": {failure}; the instance goes on running"
+                "{} failed, and on_stop_failure is \"abort\": {failure}; the instance goes on running",
+                text::key(&key)
             );
             self.tell("stop-aborted", json!({ "unit": id, "name": name, "text": text }));
             self.turn(id, Stage::Running, None);

@@ -48,6 +48,51 @@ fn whichever_hook_fails_the_clean_up_runs_and_nothing_is_left() {
 }
 
 #[test]
+fn whichever_hook_fails_at_the_stop_the_others_run_and_repair_ends_it() {
+    if !possible(&[]) {
+        return;
+    }
+    let stops = ["prestop", "stop", "quiesced", "poststop", "release"];
+    for bad in stops {
+        let lab = Lab::new();
+        let (notes, fault) = (lab.path().join("notes"), lab.path().join("fault"));
+        std::fs::write(&fault, "").unwrap();
+        let mut hooks = String::new();
+        for hook in stops.iter().filter(|hook| **hook != "stop") {
+            // It fails as long as the file is there: what repair does again then succeeds.
+            let fails = if *hook == bad { format!("; ! test -e {}", fault.display()) } else { String::new() };
+            hooks += &format!("\"exec.{hook}\" = \"echo {hook} >> {}{fails}\"\n", notes.display());
+        }
+        let stop = if bad == "stop" { "exit 7;" } else { "true" };
+        let service = beacon("one", "restart = \"no\"\ndrain = \"0s\"");
+        let text = format!("{HEAD}{service}[services.one.jail]\n{hooks}\"exec.stop\" = \"{stop}\"\n");
+        let file = lab.file("w.toml", &text);
+        lab.ok(&["up", file.to_str().unwrap()]);
+        let down = lab.warren(&["down", "t"]);
+        let said = crate::lab::text(&down);
+        println!("exec.{bad} fails: {said}");
+        // The first two end nothing (`on_stop_failure`); a clean-up that failed is kept until it is done.
+        let kept = !matches!(bad, "prestop" | "stop");
+        assert_eq!(down.status.success(), !kept, "{said}");
+        assert!(!kept || said.contains(&format!("exec.{bad}")) && said.contains("warren repair"), "{said}");
+        assert!(show("jls -N name").lines().all(|line| !line.starts_with("warren-")), "its jail has gone");
+        std::fs::remove_file(&fault).unwrap();
+        if kept {
+            lab.ok(&["repair"]);
+            wait("the fabric to be gone", || {
+                lab.json(&["ps"])["fabrics"].as_array().is_none_or(Vec::is_empty)
+            });
+        }
+        let ran = std::fs::read_to_string(&notes).unwrap();
+        for hook in stops.iter().filter(|hook| **hook != "stop") {
+            let times = ran.lines().filter(|line| line == hook).count();
+            assert_eq!(times, if *hook == bad && kept { 2 } else { 1 }, "{hook}: {ran}");
+        }
+        assert_bare(&lab);
+    }
+}
+
+#[test]
 fn a_jail_removed_by_hand_is_noticed_cleaned_up_after_and_replaced() {
     if !possible(&["jail"]) {
         return;

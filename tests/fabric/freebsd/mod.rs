@@ -8,6 +8,7 @@ mod facts;
 mod import;
 mod jails;
 mod many;
+mod parameters;
 mod states;
 mod uplink;
 mod zfs;
