@@ -1,13 +1,15 @@
 //! Who may use the API: real users and groups at the socket of a daemon on the sim.
 //!
-//! Needs root, to be somebody else: a thread that is, since Linux keeps credentials by thread and looks at them in connect(2).
-#![cfg(target_os = "linux")]
+//! Needs root, to be somebody else: a thread that is, since Linux keeps credentials by thread and looks at them in connect(2). FreeBSD
+//! keeps them by process, so there the whole test is somebody else for a moment, and one test runs at a time.
+#![cfg(any(target_os = "linux", target_os = "freebsd"))]
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,14 +21,17 @@ const WRITER: u32 = 61_003;
 const READ_GROUP: u32 = 62_002;
 const GROUP: u32 = 62_003;
 
-fn possible() -> bool {
+/// Held by a test from its first line to its last.
+fn possible() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if nix::unistd::geteuid().is_root() {
-        return true;
+        return Some(alone);
     }
     let text = "THIS TEST DID NOT RUN: root missing";
     assert!(std::env::var_os("CI").is_none(), "{text}");
     eprintln!("\n*** {text} ***\n");
-    false
+    None
 }
 
 struct Daemon {
@@ -101,6 +106,24 @@ impl Daemon {
 }
 
 /// Does something as somebody else.
+#[cfg(target_os = "freebsd")]
+fn become_and<T>(Who(uid, gid, groups): Who, act: impl FnOnce() -> T) -> T {
+    use nix::unistd::{Gid, Uid, getgroups, setegid, seteuid, setgroups};
+    let before = getgroups().unwrap();
+    // The first of them is the effective one (setgroups(2)).
+    let wanted: Vec<Gid> = [gid].iter().chain(groups).map(|g| Gid::from_raw(*g)).collect();
+    setgroups(&wanted).unwrap();
+    setegid(Gid::from_raw(gid)).unwrap();
+    seteuid(Uid::from_raw(uid)).unwrap();
+    let done = act();
+    seteuid(Uid::from_raw(0)).unwrap();
+    setegid(Gid::from_raw(0)).unwrap();
+    setgroups(&before).unwrap();
+    done
+}
+
+/// Does something as somebody else.
+#[cfg(target_os = "linux")]
 fn become_and<T: Send + 'static>(Who(uid, gid, groups): Who, act: impl FnOnce() -> T + Send + 'static) -> T {
     use rustix::process::{Gid, Uid};
     let groups: Vec<Gid> = groups.iter().map(|g| Gid::from_raw(*g)).collect();
@@ -118,6 +141,15 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How many descriptors a process has.
+fn descriptors(pid: u32) -> usize {
+    if cfg!(target_os = "linux") {
+        return std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    }
+    let listed = Command::new("/usr/bin/fstat").args(["-p", &pid.to_string()]).output().unwrap();
+    String::from_utf8_lossy(&listed.stdout).lines().count()
 }
 
 /// Every operation of the API with made-up names, from its own description: a new one is tested without being asked.
@@ -146,9 +178,7 @@ const NOT_FOR_READERS: &str = "/v1/backup";
 
 #[test]
 fn every_operation_asks_who_comes_and_the_groups_are_the_kernels() {
-    if !possible() {
-        return;
-    }
+    let Some(_alone) = possible() else { return };
     let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
     let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
     for (method, path) in operations(&daemon) {
@@ -177,9 +207,7 @@ fn every_operation_asks_who_comes_and_the_groups_are_the_kernels() {
 
 #[test]
 fn the_socket_belongs_to_its_group_and_nothing_else_is_open_to_others() {
-    if !possible() {
-        return;
-    }
+    let Some(_alone) = possible() else { return };
     let group = GROUP.to_string();
     for (options, gid, mode) in [
         (&["--group", group.as_str()][..], GROUP, 0o660),
@@ -206,9 +234,7 @@ fn the_socket_belongs_to_its_group_and_nothing_else_is_open_to_others() {
 
 #[test]
 fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
-    if !possible() {
-        return;
-    }
+    let Some(_alone) = possible() else { return };
     let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
     let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
     // A reader and a stranger open as many connections as they get and ask nothing. The guard is `Door`: without it all are taken,
@@ -223,8 +249,7 @@ fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
     assert!(floods.iter().all(|flood| !flood.is_empty()));
     assert_eq!(daemon.ask(Who(WRITER, GROUP, &[]), "GET", "/v1/info").0, "200");
     assert_eq!(daemon.ask(Who(0, 0, &[]), "GET", "/v1/info").0, "200");
-    let pid = daemon.child.id();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let open = descriptors(daemon.child.id());
     assert!(open < 200, "{open} descriptors are open in the daemon");
     drop(floods);
     std::thread::sleep(Duration::from_millis(200));
@@ -233,9 +258,7 @@ fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
 
 #[test]
 fn eight_users_who_take_all_they_may_do_not_shut_out_root() {
-    if !possible() {
-        return;
-    }
+    let Some(_alone) = possible() else { return };
     let read_group = READ_GROUP.to_string();
     let daemon = Daemon::start(&["--read-group", &read_group]);
     let floods: Vec<Vec<UnixStream>> = (0..9)
@@ -255,9 +278,7 @@ fn eight_users_who_take_all_they_may_do_not_shut_out_root() {
 #[test]
 fn who_may_look_sees_no_values_of_environments() {
     const SECRET: &str = "correct-horse-battery";
-    if !possible() {
-        return;
-    }
+    let Some(_alone) = possible() else { return };
     let (group, read_group) = (GROUP.to_string(), READ_GROUP.to_string());
     let daemon = Daemon::start(&["--group", &group, "--read-group", &read_group]);
     let file = daemon.dir.path().join("warren.toml");

@@ -10,6 +10,14 @@ fn main() {
 
 #[cfg(target_os = "freebsd")]
 mod cases;
+#[cfg(target_os = "freebsd")]
+mod jails;
+#[cfg(target_os = "freebsd")]
+mod mounts;
+#[cfg(target_os = "freebsd")]
+mod networks;
+#[cfg(target_os = "freebsd")]
+mod rig;
 
 #[cfg(target_os = "freebsd")]
 fn main() -> std::process::ExitCode {

@@ -74,7 +74,6 @@ fn the_hosts_connections_survive_bridging_its_interface_a_crash_and_the_way_back
     lab.ok(&["down", "t"]);
     speak("put back");
     assert_eq!(show(&look), before);
-    drop(speak);
     let _ = talk.kill();
     let _ = talk.wait();
     show("pkill -x nc; rm -f /tmp/echo.*");
@@ -115,8 +114,8 @@ fn an_instance_gets_its_address_from_the_lans_own_server_and_the_host_keeps_its(
         let ping = lab.warren(&["exec", name, "--", "ping", "-c", "2", "-t", "4", "10.0.2.2"]);
         assert!(ping.status.success(), "{}", text(&ping));
         // Another address than the one that was given does not pass.
-        let theft = format!("ifconfig net0 alias 10.0.2.99/32; ping -c 1 -t 2 -S 10.0.2.99 10.0.2.2");
-        assert!(!lab.warren(&["exec", name, "--", "sh", "-c", &theft]).status.success());
+        let theft = "ifconfig net0 alias 10.0.2.99/32; ping -c 1 -t 2 -S 10.0.2.99 10.0.2.2";
+        assert!(!lab.warren(&["exec", name, "--", "sh", "-c", theft]).status.success());
     }
     assert!(show("ping -c 2 -t 4 10.0.2.2").contains("2 packets received"), "the host is on the LAN still");
     assert_eq!(show("ifconfig vtnet0 inet | awk '/inet /{print $2}'").trim(), own);
@@ -127,5 +126,43 @@ fn an_instance_gets_its_address_from_the_lans_own_server_and_the_host_keeps_its(
     assert!(text(&asked).contains(&format!("has address {}", addresses[2])), "a name for the LAN's address");
     lab.ok(&["down", "t"]);
     wait("the host on the LAN", || show("ping -c 1 -t 2 10.0.2.2").contains("1 packets received"));
+    assert_bare(&lab);
+}
+
+#[test]
+fn a_network_on_a_vlan_of_the_interface_reaches_that_vlan_alone() {
+    if !possible(&["ping"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let interface = pair();
+    let beyond =
+        show("jexec outside ifconfig -l").split_whitespace().find(|i| *i != "lo0").unwrap().to_owned();
+    show(&format!(
+        "kldload -n if_vlan; ifconfig {interface}.5 create; ifconfig {interface}.5 up; \
+         jexec outside ifconfig {beyond}.5 create; jexec outside ifconfig {beyond}.5 inet 198.51.100.7/24 up"
+    ));
+    let services = "[services.one]\ntemplate = \"host\"\nnetworks = [\"lan\"]\naddress = [\"198.51.100.50\"]\ncommand = [\"/bin/sleep\", \"1000\"]\n";
+    let file = lab.file("w.toml", &format!("{NETWORK}ipv4 = \"198.51.100.0/24\"\ngateway = \"198.51.100.200\"\ndhcp = \"198.51.100.201\"\nuplink = \"{interface}.5\"\n{services}"));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let name = lab.first("one");
+    let ping = lab.warren(&["exec", &name, "--", "ping", "-c", "2", "-t", "4", "198.51.100.7"]);
+    println!("{}", text(&ping));
+    assert!(ping.status.success(), "{}", text(&ping));
+    let node = interface.replace('.', "_");
+    assert!(
+        show("ngctl list").contains(&format!("Name: {node}_5 ")),
+        "the VLAN's node has its dot written so"
+    );
+    // What is untagged on the same wire is the host's alone.
+    assert!(show(&format!("ping -c 1 -t 3 {OUTSIDE}")).contains("1 packets received"));
+    let hears = show(&format!(
+        "timeout 3 jexec outside tcpdump -lnei {beyond} -c 1 'arp and host 198.51.100.99' 2>&1 & \
+         warren=$!; jexec warren-{} arp -d -a >/dev/null; jexec warren-{0} ping -c 1 -t 1 198.51.100.99 >/dev/null; wait $warren",
+        name.rsplit_once('-').unwrap().1
+    ));
+    assert!(!hears.contains("who-has 198.51.100.99"), "{hears}");
+    lab.ok(&["down", "t"]);
+    show(&format!("ifconfig {interface}.5 destroy; jexec outside ifconfig {beyond}.5 destroy"));
     assert_bare(&lab);
 }

@@ -1,0 +1,144 @@
+//! Mounts and the roots they are made in: no link is followed, nothing of anybody else goes.
+
+use super::rig::{Rig, id, show};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use warren::config::spec::TemplateSource;
+use warren::host::{Host, Mount, NoWitness, Op};
+pub fn mounts_follow_no_links(rig: &Rig) {
+    let me = id(14);
+    let root = rig.host.root(me.as_str());
+    let clone = Op::CloneCreate { name: me.to_string(), source: TemplateSource::Host };
+    rig.perform(&clone);
+    std::fs::create_dir_all("/tmp/outside").unwrap();
+    std::os::unix::fs::symlink("/tmp/outside", root.join("data")).unwrap();
+    let tmpfs = |target: &str| {
+        Op::Mount(Mount {
+            root: root.clone(),
+            target: target.into(),
+            fstype: "tmpfs".into(),
+            source: "tmpfs".into(),
+            options: vec!["size=10m,mode=1777".into()],
+            read_only: false,
+            stacked: false,
+        })
+    };
+    println!("{}", rig.refuse(&tmpfs("/data")));
+    println!("{}", rig.refuse(&tmpfs("/data/x")));
+    let write = |path: &str| Op::WriteFile { root: root.clone(), path: path.into(), contents: "x\n".into() };
+    println!("{}", rig.refuse(&write("/data/passwd")));
+    rig.perform(&write("/etc/resolv.conf"));
+    rig.perform(&write("/new/dir/file"));
+    assert_eq!(std::fs::read_dir("/tmp/outside").unwrap().count(), 0);
+    rig.perform(&tmpfs("/a/b"));
+    let destroy = clone.undo().unwrap();
+    println!("{}", rig.refuse(&destroy));
+    // Not what was mounted there.
+    let other = Op::Unmount(Mount {
+        root: root.clone(),
+        target: "/a/b".into(),
+        fstype: "nullfs".into(),
+        source: "/usr".into(),
+        options: vec![],
+        read_only: true,
+        stacked: false,
+    });
+    println!("{}", rig.refuse(&other));
+    rig.perform(&tmpfs("/a/b").undo().unwrap());
+    let unknown = Op::Mount(Mount {
+        root: root.clone(),
+        target: "/dev".into(),
+        fstype: "devfs".into(),
+        source: "devfs".into(),
+        options: vec!["ruleset=777".into()],
+        read_only: false,
+        stacked: false,
+    });
+    println!("{}", rig.refuse(&unknown));
+    rig.perform(&destroy);
+    std::fs::remove_dir("/tmp/outside").unwrap();
+}
+
+/// Ends the race, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who may write to the root puts a link in the place of a directory, and the directory back, all the time.
+pub fn a_mount_never_stays_where_a_racing_link_points(rig: &Rig) {
+    let me = id(16);
+    let root = rig.host.root(me.as_str());
+    let clone = Op::CloneCreate { name: me.to_string(), source: TemplateSource::Host };
+    rig.perform(&clone);
+    let (spot, aside, trap) = (root.join("spot"), root.join("aside"), root.join("trap"));
+    std::fs::create_dir_all("/tmp/outside/precious").unwrap();
+    std::fs::create_dir(&spot).unwrap();
+    let over = AtomicBool::new(false);
+    let (mut mounted, mut refused, mut astray) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // Refused while something is mounted there; and what is missing of a clone is made.
+                if std::fs::rename(&spot, &aside).is_ok() {
+                    let _ = std::os::unix::fs::symlink("/tmp/outside", &trap);
+                    let _ = std::fs::rename(&trap, &spot);
+                    let _ = std::fs::remove_file(&spot);
+                    let _ = std::fs::remove_dir(&spot);
+                    let _ = std::fs::rename(&aside, &spot);
+                    let _ = std::fs::remove_file(&trap);
+                }
+            }
+        });
+        let _end = End(&over);
+        // How often a race is won is the scheduler's affair: until each way has been seen, within reason.
+        for _ in 0..600 {
+            if mounted >= 20 && refused >= 20 && astray >= 2 {
+                break;
+            }
+            let mount = Op::Mount(Mount {
+                root: root.clone(),
+                target: "/spot".into(),
+                fstype: "tmpfs".into(),
+                source: "tmpfs".into(),
+                options: vec!["size=1m".into()],
+                read_only: false,
+                stacked: false,
+            });
+            match rig.host.perform(&mount, &NoWitness) {
+                Ok(_) => mounted += 1,
+                Err(failure) if failure.message.contains("went to") => astray += 1,
+                Err(_) => refused += 1,
+            }
+            assert!(Path::new("/tmp/outside/precious").exists(), "it stayed where the link points");
+            rig.perform(&mount.undo().unwrap());
+            let left = rig.host.observe(&[]).unwrap().mounts;
+            assert!(
+                left.keys().all(|point| !point.starts_with(&spot) && !point.starts_with(&aside)),
+                "{left:?}"
+            );
+        }
+    });
+    println!("{mounted} went through, {refused} were refused, {astray} went astray and were taken back");
+    assert!(mounted > 0 && refused > 0, "there was no race");
+    rig.perform(&clone.undo().unwrap());
+    std::fs::remove_dir_all("/tmp/outside").unwrap();
+}
+
+pub fn what_a_jail_mounts_itself_is_unmounted(rig: &Rig) {
+    let network = rig.all(rig.network(None));
+    rig.all(rig.instance(15));
+    assert!(rig.runs(
+        id(15),
+        "mnt",
+        "mkdir -p /tmp/m && mount -t tmpfs tmpfs /tmp/m && mount -t tmpfs tmpfs /tmp/m"
+    ));
+    show("mount | grep warren");
+    for op in rig.stop(15) {
+        rig.perform(&op);
+    }
+    rig.undo(&network);
+}
