@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Daemon {
         );
         let socket = self.socket();
         let answer = become_and(who, move || {
-            let mut stream = UnixStream::connect(socket)?;
+            let mut stream = connect(&socket)?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.write_all(ask.as_bytes())?;
             let mut answer = Vec::new();
@@ -141,6 +141,19 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Connects as soon as there is a place to wait in: FreeBSD refuses meanwhile, Linux waits.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    for _ in 0..50 {
+        match UnixStream::connect(socket) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+    UnixStream::connect(socket)
 }
 
 /// How many descriptors a process has.
@@ -241,9 +254,7 @@ fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
     // and with a few more the daemon is out of descriptors.
     let flood = |who| {
         let socket = daemon.socket();
-        become_and(who, move || {
-            (0..400).filter_map(|_| UnixStream::connect(&socket).ok()).collect::<Vec<_>>()
-        })
+        become_and(who, move || (0..400).filter_map(|_| connect(&socket).ok()).collect::<Vec<_>>())
     };
     let floods = [flood(Who(READER, READ_GROUP, &[])), flood(Who(STRANGER, STRANGER, &[]))];
     assert!(floods.iter().all(|flood| !flood.is_empty()));
@@ -265,7 +276,7 @@ fn eight_users_who_take_all_they_may_do_not_shut_out_root() {
         .map(|n| {
             let socket = daemon.socket();
             become_and(Who(READER + 100 + n, READ_GROUP, &[]), move || {
-                (0..64).filter_map(|_| UnixStream::connect(&socket).ok()).collect()
+                (0..64).filter_map(|_| connect(&socket).ok()).collect()
             })
         })
         .collect();

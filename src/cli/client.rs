@@ -73,7 +73,7 @@ impl Client {
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Fail> {
         let socket = socket_path(&self.state_dir);
-        let stream = UnixStream::connect(&socket).await.map_err(|error| match error.kind() {
+        let stream = patiently(&socket).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                 let message = format!("no daemon answers in {}", self.state_dir.display());
                 Fail::of(FAILED, "no-daemon", message)
@@ -262,6 +262,23 @@ impl Lines {
             }
         }
     }
+}
+
+/// Connects. FreeBSD refuses at once while as many wait to be accepted as may (listen(2)), as it does when nobody listens: that is not
+/// so a moment later. Linux has the caller wait.
+async fn patiently(socket: &Path) -> std::io::Result<UnixStream> {
+    const TRIES: u32 = if cfg!(target_os = "freebsd") { 6 } else { 1 };
+    let mut pause = Duration::from_millis(5);
+    for _ in 1..TRIES {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+    UnixStream::connect(socket).await
 }
 
 #[cfg(test)]
