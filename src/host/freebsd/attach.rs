@@ -56,7 +56,7 @@ pub fn kill_all(jail: &Seen, signal: i32) -> io::Result<()> {
 }
 
 /// Runs `work` in a child attached to the jail; it may do nothing but system calls, and says whether they worked. Of our descriptors
-/// it has `keep` and the jail's alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
+/// it has `keep` alone: jail_attach(2) refuses a process that has any directory open, whatever kern.chroot_allow_open_directories
 /// says (pwd_chroot_chdir()), and another thread may have one open at any moment.
 ///
 /// # Errors
@@ -74,8 +74,6 @@ fn visit(jail: &Seen, keep: Option<RawFd>, mut work: impl FnMut() -> bool) -> io
 }
 
 fn visit_once(jail: &Seen, keep: Option<RawFd>, work: &mut impl FnMut() -> bool) -> io::Result<()> {
-    let mut kept = [keep, jail.descriptor()];
-    kept.sort_unstable();
     // SAFETY: the child makes system calls only and ends with _exit, so no lock of another thread's is waited for and nothing is
     // freed or flushed twice.
     match unsafe { libc::fork() } {
@@ -83,7 +81,7 @@ fn visit_once(jail: &Seen, keep: Option<RawFd>, work: &mut impl FnMut() -> bool)
         0 => {
             // SAFETY: see above; __error() is this thread's error number.
             unsafe {
-                close_all_but(kept);
+                close_all_but(keep);
                 if jail.attach() == 0 && work() {
                     libc::_exit(0)
                 }
@@ -111,10 +109,10 @@ fn visit_once(jail: &Seen, keep: Option<RawFd>, work: &mut impl FnMut() -> bool)
     }
 }
 
-/// Called in the child. The lower of the two comes first.
-fn close_all_but(kept: [Option<RawFd>; 2]) {
+/// Called in the child.
+fn close_all_but(kept: Option<RawFd>) {
     let mut from = 0;
-    for fd in kept.into_iter().flatten().filter_map(|fd| libc::c_uint::try_from(fd).ok()) {
+    if let Some(fd) = kept.and_then(|fd| libc::c_uint::try_from(fd).ok()) {
         if from < fd {
             // SAFETY: numbers only; nothing in the child uses the descriptors that are closed.
             unsafe { libc::close_range(from, fd - 1, 0) };

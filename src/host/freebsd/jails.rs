@@ -19,7 +19,6 @@ const PATH: usize = 1024;
 
 /// sys/jail.h and sys/syscall.h of FreeBSD 15, which the libc crate does not have.
 const JAIL_GET_DESC: c_int = 0x40;
-const SYS_JAIL_ATTACH_JD: c_int = 597;
 const SYS_JAIL_REMOVE_JD: c_int = 598;
 
 /// A jail there is.
@@ -35,26 +34,19 @@ pub struct Seen {
     pub vnet: bool,
     /// Whether it has been removed and something still holds it (facts B.2).
     pub dying: bool,
-    /// Holds it fast where it is to be acted upon: what is done by a descriptor is never done to another jail that was given the
-    /// number meanwhile. None before FreeBSD 15, and none of a jail that was only listed.
+    /// Holds it fast where it is to be removed: what is done by a descriptor is never done to another jail that was given the number
+    /// meanwhile. None before FreeBSD 15, and none of a jail that was only listed.
     desc: Option<OwnedFd>,
 }
 
 impl Seen {
-    /// The descriptor that [`Seen::attach`] needs, where there is one.
-    pub fn descriptor(&self) -> Option<RawFd> {
-        self.desc.as_ref().map(AsRawFd::as_raw_fd)
-    }
-
     /// Sends this process into the jail, for good: 0, or -1 with an error number. System calls only, for the child of a fork.
+    ///
+    /// By number where there are descriptors too: jail_attach_jd(2) of 15.1 keeps a reference for each call (`kern_jail.c`:
+    /// do_jail_attach() forgets the one that jaildesc_find() took), and the jail stays dying until the machine is booted (seen).
     pub fn attach(&self) -> c_int {
-        // SAFETY: both take a number and touch no memory.
-        unsafe {
-            match &self.desc {
-                Some(desc) => libc::syscall(SYS_JAIL_ATTACH_JD, desc.as_raw_fd()) as c_int,
-                None => libc::jail_attach(self.jid),
-            }
-        }
+        // SAFETY: takes a number and touches no memory.
+        unsafe { libc::jail_attach(self.jid) }
     }
 
     /// Removes it, unless it has gone by itself.

@@ -161,6 +161,10 @@ fn all_states() -> Result<states::Table, Failure> {
         Err(error) if is_done_otherwise(&error) => {}
         listed => return listed.doing(|| "list pf's states"),
     }
+    states_by_pfctl()
+}
+
+fn states_by_pfctl() -> Result<states::Table, Failure> {
     Ok(states::parse(&pfctl(&["-vvss"], "")?.or_failure("list pf's states")?))
 }
 
@@ -180,11 +184,12 @@ pub fn drain(addresses: &[IpAddr], wait: Duration) -> Result<(), Failure> {
 
 /// Kills the states of these addresses, each by its id.
 pub fn kill_states(addresses: &[IpAddr]) -> Result<Reply, Failure> {
-    let table = all_states()?;
-    let ids = table.ids_of(addresses);
-    match pf_states::kill(&ids) {
+    let mut table = all_states()?;
+    match pf_states::kill(&table.ids_of(addresses)) {
         Err(error) if is_done_otherwise(&error) => {
-            for id in ids {
+            // Their ids in its own words: pfctl of 15 writes them the other way round than that of 13.2.
+            table = states_by_pfctl()?;
+            for id in table.ids_of(addresses) {
                 pfctl(&states::kill_arguments(id), "")?.or_failure(format!("kill the state {id}"))?;
             }
         }

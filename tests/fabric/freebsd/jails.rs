@@ -123,6 +123,56 @@ fn a_jail_removed_by_hand_is_noticed_cleaned_up_after_and_replaced() {
     assert_bare(&lab);
 }
 
+/// `kern.osreldate`.
+fn release() -> u32 {
+    show("sysctl -n kern.osreldate").trim().parse().unwrap()
+}
+
+#[test]
+fn a_jail_that_nothing_holds_is_not_even_dying_when_it_has_gone() {
+    if !possible(&["jls"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file(
+        "w.toml",
+        &format!("{HEAD}[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\ncommand = [\"/bin/sleep\", \"1000\"]\ndrain = \"0s\"\n"),
+    );
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let id = lab.first("one").rsplit_once('-').unwrap().1.to_owned();
+    // Everything that visits a jail: exec, the look that compares, a file in it.
+    assert!(lab.warren(&["exec", "one", "--", "true"]).status.success());
+    lab.ok(&["info", "--inventory"]);
+    lab.ok(&["down", "t"]);
+    // jail_attach_jd(2) of 15.1 would hold it for ever.
+    wait("nothing of the jail", || !show("jls -dn name").contains(&id));
+    assert_bare(&lab);
+}
+
+#[test]
+fn what_fifteen_added_to_jails_goes_through_as_it_is_written() {
+    if !possible(&["jls"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let jail = "[services.one.jail]\nmeta = \"team=blue\"\n\"meta.owner\" = \"ann\"\nenv = \"A=1\"\n";
+    let file = lab.file("w.toml", &format!("{HEAD}{}{jail}", beacon("one", "")));
+    let up = lab.warren(&["up", file.to_str().unwrap()]);
+    if release() < 1_500_000 {
+        // Older kernels have neither, and the refusal names the parameter.
+        assert!(!up.status.success() && text(&up).contains("unknown parameter: env"), "{}", text(&up));
+    } else {
+        assert!(up.status.success(), "{}", text(&up));
+        let id = lab.first("one").rsplit_once('-').unwrap().1.to_owned();
+        let seen = show(&format!(
+            "jls -j warren-{id} meta.team meta.owner; jexec warren-{id} sysctl -n security.jail.env"
+        ));
+        assert!(seen.contains("blue") && seen.contains("ann") && seen.contains("A=1"), "{seen}");
+    }
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+}
+
 #[test]
 fn a_connection_in_time_wait_holds_up_nothing() {
     if !possible(&["nc"]) {
