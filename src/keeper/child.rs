@@ -97,6 +97,8 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
         place::set_fib(fib)?;
     }
     let explicit_cwd = matches!(place, Here::Host(Some(_)));
+    // Asked here: a jail may be told another release (osrelease).
+    let homes_of_users_only = sys::homes_of_users_only();
     let fork_again = enter(place)?;
     if let (None, Some(name)) = (&account, task.user.as_deref()) {
         account = Some(users::inside(name)?);
@@ -126,7 +128,8 @@ fn prepare_and_exec(it: Launch) -> Result<Infallible, Failure> {
     if let Some(user) = &user {
         users::become_user(user)?;
     }
-    if let (true, false, Some(account)) = (task.clean_env, explicit_cwd, &account) {
+    let home = if homes_of_users_only { &user } else { &account };
+    if let (true, false, Some(account)) = (task.clean_env, explicit_cwd, home) {
         let moved = std::env::set_current_dir(&account.home);
         // Root's home may be missing in a bare template, and nobody asked for it.
         if let (Err(e), Some(_)) = (moved, &user) {

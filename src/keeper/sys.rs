@@ -22,6 +22,19 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat lacks field 22"))
 }
 
+/// Whether exec.clean without a user starts commands in `/`, as jail(8) does since FreeBSD 15; before, in root's home
+/// (`usr.sbin/jail/command.c`).
+#[must_use]
+pub fn homes_of_users_only() -> bool {
+    #[cfg(target_os = "freebsd")]
+    {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 15)
+    }
+    #[cfg(not(target_os = "freebsd"))]
+    false
+}
+
 /// The numbers of the processes in a group that are not zombies. Walks all processes.
 ///
 /// # Errors
