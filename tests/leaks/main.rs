@@ -9,6 +9,7 @@ mod crashes;
 mod drift;
 mod errnos;
 mod faults;
+mod guests;
 mod hooks;
 mod page;
 mod scenario;

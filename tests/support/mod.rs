@@ -25,6 +25,7 @@ use warren::lifecycle::engine::{
 };
 use warren::store::{Record, State};
 
+pub use commands::by_jail_8;
 pub use specs::*;
 
 /// Where a daemon dies, counted from 0.
@@ -90,6 +91,8 @@ pub struct World {
     pub hooks: Vec<(usize, String)>,
     /// The effect whose command runs until somebody ends it, or until nothing else is left to be done.
     pub held: Option<usize>,
+    /// What happens on the machine by itself before an operation is performed.
+    pub meanwhile: Option<fn(&Sim, &Op)>,
     /// How a command ends that outlived its daemon, or that was held.
     pub fate: Status,
     running: Option<(u64, String)>,
@@ -142,6 +145,7 @@ impl World {
             effects: 0,
             hooks: Vec::new(),
             held: None,
+            meanwhile: None,
             fate: Status::Exited(0),
             running: None,
             fresh: Vec::new(),
@@ -312,6 +316,9 @@ impl World {
                     && job.id.contains(".hook.")
                 {
                     self.hooks.push((number, job.id.clone()));
+                }
+                if let Some(happens) = self.meanwhile {
+                    happens(&self.sim, &op);
                 }
                 let started = Started(RefCell::default());
                 let result = self.sim.perform(&op, &started);
