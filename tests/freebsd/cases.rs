@@ -1,5 +1,8 @@
 //! The cases, one after the other in one process, as they share the machine.
 
+#[path = "flags.rs"]
+mod flags;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -31,7 +34,7 @@ pub fn main() -> ExitCode {
             }
         };
     }
-    let all: [(&str, fn(&Rig)); 10] = [
+    let all: [(&str, fn(&Rig)); 11] = [
         ("two_jails_on_a_bridge_talk", two_jails_on_a_bridge_talk),
         ("the_packet_filter_does_as_told", the_packet_filter_does_as_told),
         ("frames_arrive_at_a_hook", frames_arrive_at_a_hook),
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
         ("a_mount_never_stays_where_a_racing_link_points", a_mount_never_stays_where_a_racing_link_points),
         ("what_a_jail_mounts_itself_is_unmounted", what_a_jail_mounts_itself_is_unmounted),
         ("child_jails_and_stubborn_processes_die", child_jails_and_stubborn_processes_die),
+        ("what_flags_hold_fast_is_removed", flags::what_flags_hold_fast_is_removed),
         ("undoing_half_of_it_leaves_nothing", undoing_half_of_it_leaves_nothing),
     ];
     let rig = Rig { host: FreeBsd::open(Path::new(STATE)).unwrap() };
