@@ -340,7 +340,7 @@ fn whatever_fails_and_with_whatever_error_nothing_is_left() {
     let rows: BTreeSet<String> = errnos::TABLE.iter().map(|row| row.kind.to_owned()).collect();
     assert_eq!(rows, kinds, "each kind has a row, and each row a kind");
     let elsewhere = [
-        // The daemon's DHCP server does it, and no unit's plan: `daemon::leases`.
+        // The daemon's DHCP server does it, and no unit's plan: held by a test of `daemon::leases`.
         "bridge-seed",
         // The killing of hooks that hang: `hooks`.
         "kill-job",
