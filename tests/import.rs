@@ -4,7 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use support::{World, by_jail_8, fabric, hook, service};
+use support::commands::by_jail_8;
+use support::{World, fabric, hook, service};
 use warren::config::spec::*;
 use warren::host::{Failure, Op, Reply};
 use warren::lifecycle::engine::Command;

@@ -11,7 +11,8 @@ use warren::lifecycle::engine::Command;
 use warren::lifecycle::import::{self, Standing};
 
 use crate::scenario::{Scenario, nothing, rebooted, stop};
-use crate::support::{World, by_jail_8, declare, fabric, network, service};
+use crate::support::commands::by_jail_8;
+use crate::support::{World, declare, fabric, network, service};
 
 /// As `old { path = /j/old; persist; ip4.addr = "lo1|10.0.0.1/24"; mount = …; exec.… = …; zfs.dataset = pool/old; }` comes to, in a
 /// fabric with a network whose addresses are the LAN's to give.

@@ -6,7 +6,7 @@
 
 #![allow(dead_code)] // Each test file uses its own part.
 
-mod commands;
+pub mod commands;
 pub mod dice;
 pub mod specs;
 
@@ -25,7 +25,6 @@ use warren::lifecycle::engine::{
 };
 use warren::store::{Record, State};
 
-pub use commands::by_jail_8;
 pub use specs::*;
 
 /// Where a daemon dies, counted from 0.
