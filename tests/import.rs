@@ -4,13 +4,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use support::commands::by_jail_8;
 use support::{World, fabric, hook, service};
 use warren::config::spec::*;
-use warren::host::{Failure, Host, NoWitness, Op, Reply};
+use warren::host::{Failure, Op, Reply};
 use warren::lifecycle::engine::Command;
 use warren::lifecycle::import::{self, Standing};
-use warren::lifecycle::plan::{self, Assignment};
-use warren::lifecycle::step::Act;
 use warren::store::Stage;
 
 /// As `NAME { path = /j/NAME; persist; ip4.addr = "lo1|10.0.0.1"; mount = "/data /j/NAME/data nullfs rw"; allow.raw_sockets; exec.… = …; }` comes to.
@@ -41,26 +40,6 @@ fn file(services: Vec<ServiceSpec>) -> FabricSpec {
     FabricSpec { networks: BTreeMap::new(), ..fabric(services) }
 }
 
-/// What jail(8) does on the machine for a jail, hooks left out.
-fn by_jail_8(world: &World, spec: &ServiceSpec) {
-    let given = Assignment {
-        id: warren::ids::Id::from_random(1),
-        fabric: "shop".into(),
-        domain: "shop.internal".into(),
-        service: spec.name.clone(),
-        links: Vec::new(),
-        roots: "/roots".into(),
-        program: "/program".into(),
-    };
-    for step in plan::instance(&spec.instance, &given).up {
-        if let Act::Host(op) = step.act
-            && !matches!(op, Op::Run(_))
-        {
-            world.sim.perform(&op, &NoWitness).unwrap();
-        }
-    }
-}
-
 fn found(world: &World, spec: &ServiceSpec) -> Result<Standing, Vec<Failure>> {
     import::look(&world.sim, &spec.instance)
 }
@@ -85,7 +64,7 @@ fn hooks(world: &World) -> Vec<String> {
 fn a_jail_is_taken_over_as_it_is_and_goes_by_its_own_hooks() {
     let mut world = World::new();
     let web = classic("web");
-    by_jail_8(&world, &web);
+    by_jail_8(&world.sim, &web);
     let before = world.sim.machine();
     let said = take(&mut world, &[&web]).unwrap();
     assert_eq!((&said[0]["jail"], &said[0]["jid"]), (&"web".into(), &before.jails["web"].jid.into()));
@@ -107,7 +86,7 @@ fn it_is_one_commit_whenever_the_daemon_dies() {
     for commit in 0.. {
         let mut world = World::new();
         let web = classic("web");
-        by_jail_8(&world, &web);
+        by_jail_8(&world.sim, &web);
         let before = world.sim.machine();
         let number = world.commits + commit;
         world.death = Some(support::Death::InCommit(number));
@@ -159,14 +138,14 @@ fn what_is_not_as_the_file_says_is_a_reason_not_to() {
         }),
     ];
     let world = World::new();
-    by_jail_8(&world, &classic("web"));
+    by_jail_8(&world.sim, &classic("web"));
     for (words, change) in reasons {
         let mut spec = classic("web");
         change(&mut spec);
         let said: Vec<String> = found(&world, &spec).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(said.iter().any(|reason| reason.contains(words)), "{words}: {said:#?}");
     }
-    by_jail_8(&world, &{
+    by_jail_8(&world.sim, &{
         let mut child = classic("web");
         child.instance.classic.as_mut().unwrap().jail = "web.child".into();
         child.instance.mounts.clear();
@@ -181,7 +160,7 @@ fn every_look_that_fails_is_a_reason_and_changes_nothing() {
     for at in 0.. {
         let world = World::new();
         let web = classic("web");
-        by_jail_8(&world, &web);
+        by_jail_8(&world.sim, &web);
         let (before, begun) = (world.sim.machine(), world.sim.performed());
         let fault = warren::host::sim::Fault { at: begun + at, errno: 5, after: false };
         world.sim.fail([fault]);
@@ -199,7 +178,7 @@ fn every_look_that_fails_is_a_reason_and_changes_nothing() {
 fn what_is_warrens_already_is_not_taken_twice() {
     let mut world = World::new();
     let web = classic("web");
-    by_jail_8(&world, &web);
+    by_jail_8(&world.sim, &web);
     take(&mut world, &[&web]).unwrap();
     world.settle();
     let log = world.log.clone();
@@ -229,7 +208,7 @@ fn others_of_the_file_are_neither_started_nor_touched() {
     world.ask(support::declare(file(vec![cache.clone()]))).unwrap();
     world.settle();
     assert_eq!(world.ready("shop", "cache"), 0);
-    by_jail_8(&world, &web);
+    by_jail_8(&world.sim, &web);
     hooks(&world);
     let found = BTreeMap::from([("web".to_owned(), found(&world, &web).unwrap())]);
     let spec = Box::new(file(vec![web, db.clone(), cache]));
@@ -246,7 +225,7 @@ fn without_persist_it_goes_with_its_last_process() {
     let mut world = World::new();
     let mut web = classic("web");
     web.instance.persist = false;
-    by_jail_8(&world, &web);
+    by_jail_8(&world.sim, &web);
     world.sim.tamper(|machine| assert!(machine.jails.get_mut("web").unwrap().processes.insert(77)));
     take(&mut world, &[&web]).unwrap();
     world.settle();
@@ -270,8 +249,8 @@ fn without_persist_it_goes_with_its_last_process() {
 fn a_jail_that_cannot_have_its_link_is_refused_before_anything_is_written() {
     let mut world = World::new();
     let (first, second) = (classic("a"), classic("web"));
-    by_jail_8(&world, &first);
-    by_jail_8(&world, &second);
+    by_jail_8(&world.sim, &first);
+    by_jail_8(&world.sim, &second);
     let found: BTreeMap<String, Standing> =
         [&first, &second].map(|spec| (spec.name.clone(), found(&world, spec).unwrap())).into();
     let mut linked = second;

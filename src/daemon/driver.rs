@@ -180,10 +180,8 @@ impl Driver {
     pub fn run(mut self) {
         let host = self.handle.host();
         let mut out = self.engine.recover(&host.boot_id(), now(), random());
-        match host.ended_jobs() {
-            Ok(jobs) => merge(&mut out, self.engine.handle(Event::Remembered(jobs), now(), random())),
-            Err(failure) => tracing::warn!(%failure, "the keeper could not be asked for ended jobs"),
-        }
+        let remembered = Event::Remembered(host.ended_jobs());
+        merge(&mut out, self.engine.handle(remembered, now(), random()));
         if !self.carry_out(out) {
             return;
         }
@@ -319,11 +317,19 @@ impl Driver {
                 });
             }
             Effect::ForgetJob(job) => {
-                let host = self.handle.host();
+                let handle = self.handle.clone();
                 self.pool.run(move || {
-                    if let Err(failure) = host.forget_job(&job) {
-                        tracing::debug!(%failure, job, "the keeper did not forget a job");
+                    if let Err(failure) = whole(|| handle.host.forget_job(&job)) {
+                        tracing::debug!(%failure, job, "the keeper did not forget a job; it is told again");
+                        handle.tell(Event::NotForgotten(job));
                     }
+                });
+            }
+            Effect::AskEnded => {
+                let handle = self.handle.clone();
+                self.pool.run(move || {
+                    let jobs = whole(|| handle.host.ended_jobs());
+                    handle.tell(Event::Remembered(jobs));
                 });
             }
             Effect::Release(ticket) => {

@@ -251,3 +251,63 @@ impl LeaseView for Book {
         self.leases.free(&|address| self.reserved.contains(&address) || skip(address))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::driver::{Driver, Runtime};
+    use crate::host::Host;
+    use crate::host::sim::Sim;
+    use crate::lifecycle::engine::{NameChange, Settings};
+    use crate::store::{State, Store};
+
+    struct Nobody;
+
+    impl Runtime for Nobody {
+        fn name(&mut self, _: NameChange, _: &State) {}
+        fn reserve(&mut self, _: Id, _: crate::host::Mac, _: Option<Client>) {}
+        fn acknowledge(&mut self, _: Id, _: u64) {}
+        fn serve(&mut self, _: Id, _: &State) {}
+        fn unserve(&mut self, _: Id) {}
+    }
+
+    #[test]
+    fn a_seed_that_fails_is_tried_again_and_then_dhcp_is_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, state) = Store::open(&dir.path().join("warren.db")).unwrap();
+        let sim = Sim::new();
+        let network = Id::from_random(1);
+        let bridge = network.bridge();
+        sim.perform(&Op::BridgeCreate { bridge: bridge.clone() }, &NoWitness).unwrap();
+        let fails = AtomicBool::new(true);
+        sim.refuse(move |op| {
+            let seeds = matches!(op, Op::BridgeSeed { .. });
+            // ENOBUFS of FreeBSD.
+            (seeds && fails.swap(false, Ordering::Relaxed)).then_some(55)
+        });
+        let settings = Settings { roots: "/roots".into(), program: "/program".into(), jobs: 1 };
+        let (_, handle) = Driver::new(store, state, Arc::new(sim.clone()), settings, |_| Box::new(Nobody));
+        let mac = [2, 0, 0, 0, 0, 1];
+        let config =
+            ServerConfig::new(Mac(mac), Ipv4Addr::new(10, 77, 0, 2), "10.77.0.0/24".parse().unwrap());
+        let line = Arc::new(Line {
+            network,
+            book: Arc::default(),
+            stop: AtomicBool::new(false),
+            last_token: AtomicU64::new(0),
+            pending: Mutex::default(),
+            frames: Mutex::default(),
+        });
+        let serving = Arc::clone(&line);
+        let at = bridge.clone();
+        std::thread::spawn(move || serving.serve(&handle, Server::new(config).unwrap(), &at, mac));
+        let seeded = || sim.look(|machine| machine.bridges[&bridge].table.get(&mac) == Some(&DHCP_LINK));
+        let served = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            seeded() && lock(&line.frames).is_some()
+        });
+        line.stop.store(true, Ordering::Release);
+        let tries = sim.log().iter().filter(|op| matches!(op, Op::BridgeSeed { .. })).count();
+        assert!(served && tries == 2, "{tries} tries");
+    }
+}

@@ -1,5 +1,7 @@
 //! Removing a tree that hostile processes have written: no link is followed, no device crossed, no depth kills us.
 
+mod flags;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -34,7 +36,8 @@ pub fn tree(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
         }
     }
     drop(top);
-    unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(Into::into)
+    let name = CString::new(name.as_bytes())?;
+    unlink(parent, &name, AtFlags::REMOVEDIR).map_err(Into::into)
 }
 
 fn open_dir(parent: &OwnedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
@@ -69,7 +72,7 @@ fn empty_batch(
     for (name, kind) in batch {
         // The type read from the directory is a hint only: unlinkat says EISDIR of what is a directory after all.
         if kind != FileType::Directory {
-            match unlinkat(dir, &name, AtFlags::empty()) {
+            match unlink(dir, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => continue,
                 // EPERM: unlink(2) of a directory on FreeBSD.
                 Err(Errno::ISDIR) => {}
@@ -86,17 +89,37 @@ fn empty_batch(
         }
         if depth + 1 >= DEPTH {
             drop(child);
-            lift(top, dir, &name, lifted)?;
+            match lift(top, dir, &name, lifted) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                    flags::clear(top);
+                    flags::clear(dir);
+                    flags::clear_entry(dir, &name);
+                    lift(top, dir, &name, lifted)?;
+                }
+                other => other?,
+            }
             continue;
         }
         empty(top, &child, device, depth + 1, lifted)?;
         drop(child);
-        match unlinkat(dir, &name, AtFlags::REMOVEDIR) {
+        match unlink(dir, &name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Removes an entry. One that may not be removed is asked for its flags and its directory's: root in a jail may have set them.
+fn unlink(dir: &OwnedFd, name: &CString, how: AtFlags) -> rustix::io::Result<()> {
+    match unlinkat(dir, name, how) {
+        Err(Errno::PERM) => {
+            flags::clear(dir);
+            flags::clear_entry(dir, name);
+            unlinkat(dir, name, how)
+        }
+        other => other,
+    }
 }
 
 /// Whether an entry is a directory after all.
@@ -167,6 +190,39 @@ mod tests {
         assert!(!dir.path().join("gone").exists());
         assert!(dir.path().join("keep/inner").exists() && dir.path().join("keep/file").exists());
         remove(&dir, "gone").unwrap();
+    }
+
+    #[test]
+    fn what_flags_hold_fast_is_removed() {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let dir = Scratch::new();
+        fs::create_dir_all(dir.path().join("gone/a/b")).unwrap();
+        fs::write(dir.path().join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink("../../kept", dir.path().join("gone/a/link")).unwrap();
+        let set = |name: &str, flags: IFlags| {
+            let file = fs::File::open(dir.path().join(name)).unwrap();
+            let there = ioctl_getflags(&file)?;
+            ioctl_setflags(&file, there | flags)
+        };
+        // Who is not root, and a file system without flags, have none to set.
+        if set("kept", IFlags::IMMUTABLE).is_err() {
+            eprintln!("no flags can be set here: not tried");
+            return;
+        }
+        for name in ["gone/a/file", "gone/a/b/file", "gone/log"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        set("gone/log", IFlags::APPEND).unwrap();
+        for name in ["gone/a/file", "gone/a/b/file", "gone/a/b", "gone/a", "gone"] {
+            set(name, IFlags::IMMUTABLE).unwrap();
+        }
+        let removed = remove(&dir, "gone");
+        let kept = fs::File::open(dir.path().join("kept")).unwrap();
+        let flags = ioctl_getflags(&kept).unwrap();
+        ioctl_setflags(&kept, flags & !IFlags::IMMUTABLE).unwrap();
+        removed.unwrap();
+        assert!(!dir.path().join("gone").exists());
+        assert!(flags.contains(IFlags::IMMUTABLE), "a link was followed");
     }
 
     #[test]

@@ -69,18 +69,29 @@ fn a_root_of_links_leads_nowhere() {
             symlink(outside.join("etc"), root.join("etc")).unwrap();
         }
         let before = contents(&outside);
+        // Between the mounts and the jail: what is mounted goes again with a start that fails.
+        let seen = lab.path().join("seen");
+        let look = format!("grep -e {} /proc/self/mountinfo >>{}; true", outside.display(), seen.display());
         let template = HEAD.replace("host = true", &format!("directory = \"{}\"", root.display()));
-        let service = "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\ncommand = [\"@warren\", \"beacon\", \"--port\", \"80\", \"--name\", \"one\"]\n\
-             mounts = [{ fstype = \"tmpfs\", source = \"tmpfs\", target = \"/data\" }, { fstype = \"tmpfs\", source = \"tmpfs\", target = \"/tmp/deep/er\" }]\n\
-             [services.one.jail]\n\"mount.devfs\" = true\n\"mount.procfs\" = true\n";
+        let service = format!(
+            "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\ncommand = [\"@warren\", \"beacon\", \"--port\", \"80\", \"--name\", \"one\"]\n\
+             mounts = [{{ fstype = \"tmpfs\", source = \"tmpfs\", target = \"/data\" }}, {{ fstype = \"tmpfs\", source = \"tmpfs\", target = \"/tmp/deep/er\" }}]\n\
+             [services.one.jail]\n\"exec.prestart\" = \"{look}\"\n\"mount.devfs\" = true\n\"mount.procfs\" = true\n"
+        );
         let file = lab.file("w.toml", &format!("{template}{service}"));
         let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "20s"]);
         // A link at the very place of a file is replaced in the clone; one on the way, or under a mount, is refused. There is no libc
         // in this root, so nothing gets to run in any case.
         assert!(!up.status.success(), "{links:?}: {}", text(&up));
-        lab.ok(&["down", "t"]);
+        let mounted = std::fs::read_to_string(&seen).unwrap_or_default();
+        assert_eq!(mounted, "", "{links:?}: mounted outside");
+        assert_eq!(seen.exists(), n < 2, "{links:?}: prestart runs where no mount is refused");
+        // What was written through a link would be there by now.
         assert_eq!(contents(&outside), before, "{links:?}: something outside was changed");
+        lab.ok(&["down", "t"]);
+        assert_eq!(contents(&outside), before, "{links:?}: something outside was changed on the way down");
         lab.assert_nothing_left();
+        let _ = std::fs::remove_file(&seen);
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

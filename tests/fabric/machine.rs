@@ -156,6 +156,7 @@ fn a_daemon_that_gets_no_memory_dies_as_by_a_kill_and_the_next_goes_on() {
     let file = spec(&lab, port, "replicas = 2");
     lab.ok(&["up", file.to_str().unwrap()]);
     let traffic = Traffic::new(port);
+    let mut deaths = 0;
     for round in 0..times("WARREN_KILLS", 9) / 3 {
         let pid = lab.daemon_pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
@@ -169,10 +170,13 @@ fn a_daemon_that_gets_no_memory_dies_as_by_a_kill_and_the_next_goes_on() {
         // Whether it died of the limit or struggles on: it ends here.
         if std::os::unix::net::UnixStream::connect(lab.state().join("api.sock")).is_ok() {
             lab.kill_daemon();
+        } else {
+            deaths += 1;
         }
         let _ = scale.wait();
         lab.start_daemon();
     }
+    assert!(deaths > 0, "no daemon died of the limit{}", lab.daemon_log());
     lab.ok(&["scale", "pool=3", "--timeout", "60s"]);
     lab.wait_ready("pool", 3);
     let (good, bad) = traffic.end();

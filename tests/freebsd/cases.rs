@@ -8,7 +8,7 @@ use warren::host::Host;
 use warren::host::freebsd::FreeBsd;
 
 use super::rig::{Rig, STATE};
-use super::{jails, mounts, networks};
+use super::{flags, jails, mounts, networks};
 
 /// A case by its name.
 type Case = (&'static str, fn(&Rig));
@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
         ("what_a_jail_mounts_itself_is_unmounted", mounts::what_a_jail_mounts_itself_is_unmounted),
         ("child_jails_and_stubborn_processes_die", jails::child_jails_and_stubborn_processes_die),
         ("undoing_half_of_it_leaves_nothing", jails::undoing_half_of_it_leaves_nothing),
+        ("what_flags_hold_fast_is_removed", flags::what_flags_hold_fast_is_removed),
     ];
     let rig = Rig { host: FreeBsd::open(Path::new(STATE)).unwrap() };
     let again = FreeBsd::open(Path::new(STATE)).unwrap();

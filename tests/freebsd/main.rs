@@ -11,6 +11,8 @@ fn main() {
 #[cfg(target_os = "freebsd")]
 mod cases;
 #[cfg(target_os = "freebsd")]
+mod flags;
+#[cfg(target_os = "freebsd")]
 mod jails;
 #[cfg(target_os = "freebsd")]
 mod mounts;

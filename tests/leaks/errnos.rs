@@ -3,6 +3,8 @@
 //! Numbers are FreeBSD's, from errno(2). A kind that has none of its own fails with what the keeper or a program's exit status
 //! says: those are faults without a number.
 
+use std::collections::BTreeSet;
+
 use warren::host::Op;
 
 /// An error: its number, and its name.
@@ -95,6 +97,16 @@ pub const TABLE: &[Row] = &[
     Row { kind: "unmount", errnos: &[EPERM, ENOENT, EIO, EBUSY, EINVAL], source: "unmount(2)" },
     Row { kind: "write-file", errnos: FILES, source: "openat(2), write(2), fsync(2)" },
     Row {
+        kind: "jail-absent",
+        errnos: &[EPERM, ENOMEM, EEXIST, EINVAL],
+        source: "jail_get(2); there is one",
+    },
+    Row {
+        kind: "stands",
+        errnos: &[EPERM, ENOENT, ESRCH, ENOMEM, EINVAL],
+        source: "jail_get(2), getfsstat(2), sysctl(3), getifaddrs(3); zfs(8)",
+    },
+    Row {
         kind: "jail-create",
         errnos: &[EPERM, ENOENT, ENOMEM, EEXIST, EINVAL, EAGAIN, ENAMETOOLONG],
         source: "jail_set(2)",
@@ -119,9 +131,15 @@ pub const TABLE: &[Row] = &[
     Row { kind: "link-connect", errnos: GRAPH, source: "netgraph(4), ng_bpf(4), ng_bridge(4)" },
     Row { kind: "link-disconnect", errnos: GRAPH, source: "netgraph(4), ng_bridge(4)" },
     Row { kind: "link-open", errnos: GRAPH, source: "netgraph(4), ng_bpf(4), ng_bridge(4)" },
+    Row { kind: "bridge-seed", errnos: GRAPH, source: "netgraph(4), ng_bridge(4)" },
     Row { kind: "if-move-in", errnos: INTERFACE, source: "ioctl SIOCSIFVNET, SIOCSIFNAME" },
     Row { kind: "if-move-home", errnos: INTERFACE, source: "ioctl SIOCSIFRVNET, SIOCSIFNAME" },
     Row { kind: "if-configure", errnos: INTERFACE, source: "ioctl SIOCAIFADDR, route(4)" },
+    Row {
+        kind: "if-addresses",
+        errnos: &[EPERM, ENOENT, ESRCH, ENXIO, ENOMEM, EINVAL, EAGAIN],
+        source: "fork(2), jail_attach(2), getifaddrs(3)",
+    },
     Row { kind: "alias-add", errnos: INTERFACE, source: "ioctl SIOCAIFADDR" },
     Row { kind: "alias-remove", errnos: INTERFACE, source: "ioctl SIOCDIFADDR" },
     Row { kind: "anchor-load", errnos: FILTER, source: "pf(4), pfctl(8)" },
@@ -143,6 +161,13 @@ pub const TABLE: &[Row] = &[
 pub fn kind(op: &Op) -> String {
     let value = serde_json::to_value(op).unwrap();
     value["op"].as_str().unwrap().to_owned()
+}
+
+/// Every kind there is, as serde lists them when it is given none of them.
+pub fn kinds() -> BTreeSet<String> {
+    let refusal = serde_json::from_value::<Op>(serde_json::json!({ "op": "" })).unwrap_err().to_string();
+    let listed = refusal.split_once("expected one of ").expect("serde lists what it knows").1;
+    listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// What an operation can fail with.

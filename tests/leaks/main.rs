@@ -4,11 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asks;
 mod check;
 mod crashes;
 mod drift;
 mod errnos;
 mod faults;
+mod guests;
 mod hooks;
 mod page;
 mod scenario;

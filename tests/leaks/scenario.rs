@@ -9,6 +9,7 @@ use warren::host::Status;
 use warren::host::sim::{Behaviour, Sim};
 use warren::lifecycle::engine::Command;
 
+use crate::guests;
 use crate::support::{World, declare, fabric, service};
 
 /// A fabric with every kind of step: a vnet instance with mounts below one another, a dataset and a health check by HTTP; an
@@ -90,7 +91,7 @@ fn update(world: &mut World) {
     let _ = world.request(declare(changed));
 }
 
-fn stop(world: &mut World) {
+pub fn stop(world: &mut World) {
     if world.engine.state.fabrics.contains_key("shop") {
         let _ = world.request(Command::Drop("shop".into()));
     }
@@ -132,15 +133,14 @@ fn half_down(world: &mut World) {
     world.crash();
 }
 
-fn rebooted(world: &mut World) {
-    up(world);
+pub fn rebooted(world: &mut World) {
     world.sim.reboot();
     world.crash();
 }
 
-fn nothing(_: &mut World) {}
+pub fn nothing(_: &mut World) {}
 
-pub static SCENARIOS: [Scenario; 9] = [
+pub static SCENARIOS: [Scenario; 17] = [
     Scenario { name: "start", act: start, again: start, ..USUAL },
     Scenario {
         name: "scale up",
@@ -165,7 +165,14 @@ pub static SCENARIOS: [Scenario; 9] = [
     Scenario { name: "stop", prepare: up, act: stop, again: stop, stays: false, ..USUAL },
     Scenario { name: "recovery of a start", prepare: half_up, ..USUAL },
     Scenario { name: "recovery of a stop", prepare: half_down, stays: false, ..USUAL },
-    Scenario { name: "reboot", prepare: rebooted, ..USUAL },
+    Scenario {
+        name: "reboot",
+        prepare: |world| {
+            up(world);
+            rebooted(world);
+        },
+        ..USUAL
+    },
     Scenario {
         name: "drift",
         prepare: |world| {
@@ -176,6 +183,14 @@ pub static SCENARIOS: [Scenario; 9] = [
         patience: Duration::from_secs(65),
         ..USUAL
     },
+    guests::START,
+    guests::IMPORT,
+    guests::SCALE,
+    guests::UPDATE,
+    guests::STOP,
+    guests::STARTING,
+    guests::STOPPING,
+    guests::REBOOT,
 ];
 
 /// A world, and the hooks that ran in it.
@@ -203,7 +218,9 @@ impl Stand {
                 _ => Behaviour::Ends(Status::Exited(0)),
             }
         });
-        Self { world: World::on(sim, 8), ran, odd }
+        let mut world = World::on(sim, 8);
+        world.meanwhile = Some(guests::lease);
+        Self { world, ran, odd }
     }
 
     /// One on which a scenario may begin.

@@ -2,8 +2,12 @@
 
 use std::cell::RefCell;
 
-use warren::host::{Failure, Host, Job, JobState, Reply};
+use warren::config::spec::ServiceSpec;
+use warren::host::sim::Sim;
+use warren::host::{Failure, Host, Job, JobState, NoWitness, Op, Reply};
 use warren::lifecycle::engine::Event;
+use warren::lifecycle::plan::{self, Assignment};
+use warren::lifecycle::step::Act;
 
 use super::{Started, World};
 
@@ -35,5 +39,25 @@ impl World {
         let result = if status.success() { Ok(Reply::Done) } else { Err(Failure::new(status.to_string())) };
         self.handle(Event::Done(ticket, result));
         true
+    }
+}
+
+/// What jail(8) does on the machine for a jail, hooks left out.
+pub fn by_jail_8(sim: &Sim, spec: &ServiceSpec) {
+    let given = Assignment {
+        id: warren::ids::Id::from_random(1),
+        fabric: "shop".into(),
+        domain: "shop.internal".into(),
+        service: spec.name.clone(),
+        links: Vec::new(),
+        roots: "/roots".into(),
+        program: "/program".into(),
+    };
+    for step in plan::instance(&spec.instance, &given).up {
+        if let Act::Host(op) = step.act
+            && !matches!(op, Op::Run(_))
+        {
+            sim.perform(&op, &NoWitness).unwrap();
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 #![allow(dead_code)] // Each test file uses its own part.
 
-mod commands;
+pub mod commands;
 pub mod dice;
 pub mod specs;
 
@@ -90,6 +90,8 @@ pub struct World {
     pub hooks: Vec<(usize, String)>,
     /// The effect whose command runs until somebody ends it, or until nothing else is left to be done.
     pub held: Option<usize>,
+    /// What happens on the machine by itself before an operation is performed.
+    pub meanwhile: Option<fn(&Sim, &Op)>,
     /// How a command ends that outlived its daemon, or that was held.
     pub fate: Status,
     running: Option<(u64, String)>,
@@ -97,7 +99,7 @@ pub struct World {
     pub fresh: Vec<Record>,
     settings: Settings,
     exits: Receiver<Exit>,
-    lost: Receiver<Lost>,
+    lost: Option<Receiver<Lost>>,
     wake: Option<u64>,
     random: u64,
     token: u64,
@@ -122,7 +124,7 @@ impl World {
         let mut world = Self {
             engine: Engine::new(State::default(), settings.clone()),
             exits: sim.exits(),
-            lost: sim.lost().unwrap(),
+            lost: sim.lost(),
             sim,
             now: 1_000_000,
             log: Vec::new(),
@@ -142,6 +144,7 @@ impl World {
             effects: 0,
             hooks: Vec::new(),
             held: None,
+            meanwhile: None,
             fate: Status::Exited(0),
             running: None,
             fresh: Vec::new(),
@@ -159,7 +162,7 @@ impl World {
         self.random += 1;
         let out = self.engine.recover(&boot, self.now, self.random);
         self.take(out);
-        let ended = self.sim.ended_jobs().unwrap();
+        let ended = self.sim.ended_jobs();
         self.handle(Event::Remembered(ended));
     }
 
@@ -185,7 +188,7 @@ impl World {
         self.engine = Engine::new(state, self.settings.clone());
         self.sim.reattach();
         self.exits = self.sim.exits();
-        self.lost = self.sim.lost().unwrap();
+        self.lost = self.sim.lost();
         self.recover();
     }
 
@@ -230,7 +233,11 @@ impl World {
         self.wake = out.wake;
         for effect in out.effects {
             match effect {
-                Effect::Perform(..) | Effect::AskJob { .. } | Effect::Observe(..) | Effect::ForgetJob(_) => {
+                Effect::Perform(..)
+                | Effect::AskJob { .. }
+                | Effect::Observe(..)
+                | Effect::ForgetJob(_)
+                | Effect::AskEnded => {
                     self.pool.push_back(effect);
                 }
                 Effect::Answer(token, answer) => drop(self.answers.insert(token, answer)),
@@ -279,7 +286,7 @@ impl World {
     pub fn exit(&mut self) -> bool {
         let event = match self.exits.try_recv() {
             Ok(exit) => Some(Event::Exited(exit)),
-            Err(_) => self.lost.try_recv().ok().map(Event::Lost),
+            Err(_) => self.lost.as_ref().and_then(|lost| lost.try_recv().ok()).map(Event::Lost),
         };
         match event {
             Some(event) if !self.dead => {
@@ -313,6 +320,9 @@ impl World {
                 {
                     self.hooks.push((number, job.id.clone()));
                 }
+                if let Some(happens) = self.meanwhile {
+                    happens(&self.sim, &op);
+                }
                 let started = Started(RefCell::default());
                 let result = self.sim.perform(&op, &started);
                 for (job, process) in started.0.take() {
@@ -321,13 +331,20 @@ impl World {
                 told.push(Event::Done(ticket, result));
             }
             Effect::AskJob { ticket, job, wait } => {
-                if wait && let JobState::Running(_) = self.sim.job(&job).unwrap() {
+                // As the driver does: whom the keeper does not answer asks again.
+                let ask = || self.sim.job(&job).or_else(|_| self.sim.job(&job)).unwrap();
+                if wait && let JobState::Running(_) = ask() {
                     self.sim.end(&job, self.fate);
                 }
-                told.push(Event::Job(ticket, self.sim.job(&job).unwrap()));
+                told.push(Event::Job(ticket, ask()));
             }
             Effect::Observe(ticket, also) => told.push(Event::Observed(ticket, self.sim.observe(&also))),
-            Effect::ForgetJob(job) => self.sim.forget_job(&job).unwrap(),
+            Effect::ForgetJob(job) => {
+                if self.sim.forget_job(&job).is_err() {
+                    told.push(Event::NotForgotten(job));
+                }
+            }
+            Effect::AskEnded => told.push(Event::Remembered(self.sim.ended_jobs())),
             other => unreachable!("{other:?} is not for the pool"),
         }
         if self.death == Some(Death::After(number)) {

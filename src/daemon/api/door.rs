@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 
 use super::rights::{Access, Peer, Rights};
 
@@ -26,6 +27,8 @@ const PER_USER: usize = 64;
 const REFUSALS: usize = 8;
 /// How long a refusal may take.
 const REFUSAL: Duration = Duration::from_secs(2);
+/// How long a connection may be open before its first byte. A request that came may take its time, and so may its answer.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Pause after a failed accept: out of descriptors does not pass at once.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -35,11 +38,18 @@ pub(super) struct Door {
     rights: Arc<Rights>,
     inside: Arc<Mutex<HashMap<u32, usize>>>,
     refusals: Arc<Semaphore>,
+    silence: Duration,
 }
 
 impl Door {
     pub(super) fn new(listener: UnixListener, rights: Arc<Rights>) -> Self {
-        Self { listener, rights, inside: Arc::default(), refusals: Arc::new(Semaphore::new(REFUSALS)) }
+        Self {
+            listener,
+            rights,
+            inside: Arc::default(),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            silence: SILENCE,
+        }
     }
 
     /// Tells a stranger, without waiting for it.
@@ -95,7 +105,10 @@ impl axum::serve::Listener for Door {
                 continue;
             }
             match Place::take(&self.inside, peer.uid, peer.privileged) {
-                Some(place) => return (Inside { stream, _place: place }, peer),
+                Some(place) => {
+                    let silence = Some(Box::pin(tokio::time::sleep(self.silence)));
+                    return (Inside { stream, silence, _place: place }, peer);
+                }
                 None => self.refuse(stream, CROWDED),
             }
         }
@@ -141,6 +154,8 @@ impl Drop for Place {
 /// A connection that was let in.
 pub(super) struct Inside {
     stream: UnixStream,
+    /// Until its first byte: when it is closed.
+    silence: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
@@ -150,7 +165,15 @@ impl AsyncRead for Inside {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -187,6 +210,28 @@ impl AsyncWrite for Inside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::serve::Listener;
+    use tokio::net::UnixStream as Client;
+
+    #[tokio::test]
+    async fn who_says_nothing_gives_the_place_back_and_who_asked_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let rights = Rights { owner: nix::unistd::geteuid().as_raw(), ..Rights::default() };
+        let mut door = Door::new(UnixListener::bind(&path).unwrap(), Arc::new(rights));
+        door.silence = Duration::from_millis(100);
+        let _silent = Client::connect(&path).await.unwrap();
+        let (mut inside, _) = door.accept().await;
+        let mut byte = [0];
+        let closed = inside.read(&mut byte).await.unwrap_err();
+        assert_eq!(closed.kind(), std::io::ErrorKind::TimedOut);
+        let mut asking = Client::connect(&path).await.unwrap();
+        let (mut inside, _) = door.accept().await;
+        asking.write_all(b"G").await.unwrap();
+        assert_eq!(inside.read(&mut byte).await.unwrap(), 1);
+        let more = tokio::time::timeout(Duration::from_millis(400), inside.read(&mut byte)).await;
+        assert!(more.is_err(), "closed although it had asked: {more:?}");
+    }
 
     #[test]
     fn one_user_cannot_have_all_places_and_places_come_back() {

@@ -7,7 +7,7 @@
 
 mod machine;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,6 +47,8 @@ struct Inner {
     machine: Machine,
     faults: VecDeque<Fault>,
     performed: usize,
+    asked: usize,
+    deaf: BTreeSet<usize>,
     log: Vec<Op>,
     script: Script,
     refusal: Refusal,
@@ -81,6 +83,8 @@ impl Sim {
             machine: Machine::default(),
             faults: VecDeque::new(),
             performed: 0,
+            asked: 0,
+            deaf: BTreeSet::new(),
             log: Vec::new(),
             script,
             refusal: Box::new(|_| None),
@@ -112,6 +116,28 @@ impl Sim {
     /// Makes every operation fail for which an error number is given, from now on.
     pub fn refuse(&self, refusal: impl Fn(&Op) -> Option<i32> + Send + 'static) {
         self.lock().refusal = Box::new(refusal);
+    }
+
+    /// Makes calls fail that are no operations, by their numbers: looks, questions to the keeper, and taking for one's own.
+    pub fn fail_asked(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.lock().deaf = numbers.into_iter().collect();
+    }
+
+    /// How many such calls there were so far.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.lock().asked
+    }
+
+    /// Counts a call that is no operation, and lets it fail if it is to.
+    fn ask(&self) -> Result<MutexGuard<'_, Inner>, Failure> {
+        let mut inner = self.lock();
+        let number = inner.asked;
+        inner.asked += 1;
+        match inner.deaf.remove(&number) {
+            true => Err(injected(&Fault { at: number, errno: 5, after: false })),
+            false => Ok(inner),
+        }
     }
 
     /// How many operations were performed so far.
@@ -276,8 +302,12 @@ impl Host for Sim {
         Ok(())
     }
 
+    fn own(&self, _: &Op, _: &Reply) -> Result<(), Failure> {
+        self.ask().map(drop)
+    }
+
     fn observe(&self, also: &[String]) -> Result<Inventory, Failure> {
-        let mut seen = self.lock().machine.inventory();
+        let mut seen = self.ask()?.machine.inventory();
         // As on FreeBSD, where the machine's other jails and addresses are nobody's business.
         seen.jails.retain(|name, _| Id::of_jail(name).is_some() || also.contains(name));
         seen.aliases.retain(|(interface, _)| seen.interfaces.contains_key(interface));
@@ -289,15 +319,15 @@ impl Host for Sim {
     }
 
     fn job(&self, id: &str) -> Result<JobState, Failure> {
-        Ok(self.lock().machine.job(id))
+        Ok(self.ask()?.machine.job(id))
     }
 
     fn ended_jobs(&self) -> Result<Vec<String>, Failure> {
-        Ok(self.lock().machine.ended_jobs())
+        Ok(self.ask()?.machine.ended_jobs())
     }
 
     fn forget_job(&self, id: &str) -> Result<(), Failure> {
-        self.lock().machine.forget_job(id);
+        self.ask()?.machine.forget_job(id);
         Ok(())
     }
 
@@ -307,6 +337,7 @@ impl Host for Sim {
     }
 
     fn lost(&self) -> Option<Receiver<Lost>> {
+        drop(self.ask().ok()?);
         self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 

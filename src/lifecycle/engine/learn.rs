@@ -65,6 +65,7 @@ impl Engine {
         let open = plan::open_link(id, link, assigned);
         let plan = plan::instance(&spec, &given);
         self.emit(Record::Learned { given: Box::new(given), plan });
+        self.reserve(id);
         if named {
             let change = self.publish(id);
             self.out.effects.extend(change.map(Effect::Name));

@@ -61,8 +61,10 @@ pub enum Event {
     Job(Ticket, JobState),
     /// What exists on the machine, for a round of [`Effect::Observe`].
     Observed(Ticket, Result<Inventory, Failure>),
-    /// Jobs that ended and that the keeper still remembers: told once, after recovery.
-    Remembered(Vec<String>),
+    /// Jobs that ended and that the keeper still remembers: told after recovery, and for [`Effect::AskEnded`].
+    Remembered(Result<Vec<String>, Failure>),
+    /// The keeper could not be told to forget a job.
+    NotForgotten(String),
     /// The main process of an instance ended.
     Exited(Exit),
     /// A jail is gone without our doing.
@@ -148,8 +150,10 @@ pub enum Effect {
     },
     /// List what exists, with the jails of these names. Comes back as [`Event::Observed`].
     Observe(Ticket, Vec<String>),
-    /// Let the keeper forget a job.
+    /// Let the keeper forget a job. If that fails it comes back as [`Event::NotForgotten`].
     ForgetJob(String),
+    /// Ask the keeper for the jobs that ended. Comes back as [`Event::Remembered`].
+    AskEnded,
     /// Let a hook that waits exec.
     Release(Ticket),
     /// Answer who asked.
@@ -285,6 +289,8 @@ enum Timer {
     Service(String, String),
     Quarantine,
     Look,
+    Forget,
+    Sweep,
 }
 
 /// The state machine. See the module.
@@ -314,6 +320,8 @@ pub struct Engine {
     policies: BTreeMap<Id, Policy>,
     policies_stale: bool,
     drift: drift::Drift,
+    /// Jobs the keeper is still to forget. Not stored: the next daemon asks for what is remembered.
+    unforgotten: BTreeSet<String>,
     out: Output,
     random: u64,
 }
@@ -339,6 +347,7 @@ impl Engine {
             policies: BTreeMap::new(),
             policies_stale: false,
             drift: drift::Drift::default(),
+            unforgotten: BTreeSet::new(),
             out: Output::default(),
             random: 0,
         }
@@ -359,6 +368,7 @@ impl Engine {
             Event::Job(ticket, state) => self.job_known(ticket, state),
             Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
+            Event::NotForgotten(job) => self.forget_later(job),
             Event::Exited(exit) => self.exited(&exit),
             Event::Lost(lost) => self.lost(&lost),
             Event::Lease { network, change, token } => {
@@ -480,6 +490,8 @@ impl Engine {
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
                 Timer::Look => self.look(),
+                Timer::Forget => self.forget(),
+                Timer::Sweep => self.out.effects.push(Effect::AskEnded),
             }
         }
     }

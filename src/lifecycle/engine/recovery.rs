@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
-use super::{Effect, Engine, Flight, NameChange, Output};
-use crate::host::Op;
+use super::{Effect, Engine, Flight, NameChange, Output, Timer};
+use crate::host::{Failure, Op};
 use crate::ids::Id;
 use crate::lifecycle::journal::{Mark, Way};
 use crate::lifecycle::step::Act;
 use crate::store::{Record, Stage, Why, WhyKind};
+
+/// How long after the keeper could not be asked it is asked again, in milliseconds: whoever has no descriptor left gets one back.
+const ASK_AGAIN: u64 = 1_000;
 
 impl Engine {
     /// Takes up what an earlier daemon left. Under another boot id all that lived in the kernel is gone: every unit goes down, its
@@ -42,7 +45,7 @@ impl Engine {
             }
         }
         if let Some(at) = self.state.ipam.next_expiry() {
-            self.timer(at, super::Timer::Quarantine);
+            self.timer(at, Timer::Quarantine);
         }
         self.policies_stale = !rebooted;
         self.look();
@@ -57,14 +60,34 @@ impl Engine {
     }
 
     /// Lets the keeper forget jobs whose ends were written down, or whose unit is gone.
-    pub(super) fn sweep(&mut self, jobs: Vec<String>) {
+    pub(super) fn sweep(&mut self, jobs: Result<Vec<String>, Failure>) {
+        let Ok(jobs) = jobs else {
+            self.timer(self.now + ASK_AGAIN, Timer::Sweep);
+            return;
+        };
         for job in jobs {
+            // Asked late, there are checks whose end is yet to be told.
+            let probes = |flight: &Flight| matches!(flight, Flight::Probe(_, Some(of)) if *of == job);
+            if self.flights.values().any(probes) {
+                continue;
+            }
             let id = job.split_once('.').and_then(|(id, _)| id.parse::<Id>().ok());
             let awaited = id.and_then(|id| self.state.unit(id)).is_some_and(|unit| unit.journal.awaits(&job));
             if !awaited {
                 self.out.effects.push(Effect::ForgetJob(job));
             }
         }
+    }
+
+    /// What the keeper was not told is told again: else it would remember the job for as long as this daemon lives.
+    pub(super) fn forget_later(&mut self, job: String) {
+        self.unforgotten.insert(job);
+        self.timer(self.now + ASK_AGAIN, Timer::Forget);
+    }
+
+    pub(super) fn forget(&mut self) {
+        let jobs = std::mem::take(&mut self.unforgotten);
+        self.out.effects.extend(jobs.into_iter().map(Effect::ForgetJob));
     }
 
     fn resume(&mut self, id: Id) {
