@@ -110,17 +110,17 @@ impl FreeBsd {
     fn eiface_destroy(&self, node: &str) -> Result<(), Failure> {
         let what = || format!("shut the interface {node} down");
         // `w<id>`, with a letter more for further links; a gateway is in no jail.
-        let jail = node.get(..9).and_then(Id::of_node).map(|id| id.jail());
-        if let Some(jail) = jail
-            && !jails::gone(&jail, PATIENCE)?
-        {
-            return Err(Failure::new(format!("{}: its jail {jail} is still dying", what()))
-                .hint("shutting it down now would panic the kernel; `jls -d` shows when the jail is gone"));
-        }
-        if let Some(interface) = self.graph.eiface_interface(node)?
-            && !interfaces::is_home(node, &interface).doing(what)?
-        {
-            return Err(Failure::new(format!("{}: {interface} is not home but in a jail", what())));
+        if let Some(jail) = node.get(..9).and_then(Id::of_node).map(|id| id.jail()) {
+            if !jails::gone(&jail, PATIENCE)? {
+                return Err(Failure::new(format!("{}: its jail {jail} is still dying", what())).hint(
+                    "shutting it down now would panic the kernel; `jls -d` shows when the jail is gone",
+                ));
+            }
+            if let Some(interface) = self.graph.eiface_interface(node)?
+                && !interfaces::is_home(node, &interface).doing(what)?
+            {
+                return Err(Failure::new(format!("{}: {interface} is not home but in a jail", what())));
+            }
         }
         self.graph.eiface_destroy(node)
     }

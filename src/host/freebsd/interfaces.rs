@@ -88,8 +88,8 @@ pub fn move_home(
     host.reclaim(interface, jail.jid).doing(what)
 }
 
-/// Whether an interface of ours, which is called `now`, is on the host. A name alone does not say so: what is `net0` in a jail may
-/// not be the host's own `net0`. One that was never renamed has never been away.
+/// Whether an instance's interface, which is called `now`, is on the host. A name alone does not say so: what is `net0` in a jail may
+/// not be the host's own `net0`. One that was never renamed has never been away, one that has been bears its name.
 pub fn is_home(interface: &str, now: &str) -> io::Result<bool> {
     let host = Stack::host()?;
     Ok(host.has(now)?
