@@ -259,9 +259,9 @@ impl Drop for Lab {
     }
 }
 
-/// Waits until something holds, at most a minute: FreeBSD may run under emulation.
+/// Waits until something holds, at most a minute; three on FreeBSD, which may run under emulation.
 pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(if cfg!(target_os = "freebsd") { 180 } else { 60 });
     while !holds() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
