@@ -267,13 +267,11 @@ impl Lines {
 /// Connects. FreeBSD refuses at once while as many wait to be accepted as may (listen(2)), as it does when nobody listens: that is not
 /// so a moment later. Linux has the caller wait.
 async fn patiently(socket: &Path) -> std::io::Result<UnixStream> {
-    const TRIES: u32 = if cfg!(target_os = "freebsd") { 6 } else { 1 };
-    let mut pause = Duration::from_millis(5);
-    for _ in 1..TRIES {
+    const PAUSES: &[u64] = if cfg!(target_os = "freebsd") { &[5, 10, 20, 40, 80] } else { &[] };
+    for pause in PAUSES {
         match UnixStream::connect(socket).await {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+                tokio::time::sleep(Duration::from_millis(*pause)).await;
             }
             other => return other,
         }
