@@ -65,6 +65,10 @@ impl Daemon {
             assert!(Instant::now() < end, "the daemon does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        // It can be connected to a moment before it has its group and mode.
+        while daemon.ask(Who(0, 0, &[]), "GET", "/v1/info").0 != "200" {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         daemon
     }
 
