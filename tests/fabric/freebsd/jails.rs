@@ -1,6 +1,6 @@
 //! The life of real jails when something goes wrong with them.
 
-use super::{assert_bare, loaded, show};
+use super::{assert_bare, loadable, show};
 use crate::host::{self, OUTSIDE};
 use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
 
@@ -270,12 +270,12 @@ fn commands_run_as_they_are_told_to() {
 
 #[test]
 fn processes_that_will_not_die_are_named_and_the_stop_ends_when_they_do() {
-    if !possible(&["gnop", "mdconfig", "procstat"]) || !loaded("geom_nop") {
+    if !possible(&["gnop", "mdconfig", "procstat"]) || !loadable("geom_nop") {
         return;
     }
     let lab = Lab::new();
     // A read whose answer takes its time waits in the kernel where no signal reaches. It becomes slow after GEOM has tasted it.
-    let disk = show("mdconfig -a -t malloc -s 1m").trim().to_owned();
+    let disk = show("kldload -n geom_nop && mdconfig -a -t malloc -s 1m").trim().to_owned();
     show(&format!(
         "gnop create {disk} && gnop configure -d 30000 -q 100 {disk}.nop; {}; devfs rule -s 77 add path '{disk}*' unhide",
         super::BPF_RULESET

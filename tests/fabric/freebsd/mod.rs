@@ -30,15 +30,16 @@ fn show(command: &str) -> String {
     said
 }
 
-/// Whether the kernel has a module, or gets it. Says loudly when not, and fails under CI.
-fn loaded(module: &str) -> bool {
-    let loaded = Command::new("/sbin/kldload").args(["-n", module]).status().unwrap().success();
+/// Whether the kernel could load a module. Says loudly when not, and fails under CI. Not by loading it: what a module brings to
+/// `security.jail.param` stays when it goes.
+fn loadable(module: &str) -> bool {
+    let there = std::path::Path::new("/boot/kernel").join(format!("{module}.ko")).exists();
     let text = format!("THIS TEST DID NOT RUN: the module {module} missing");
-    assert!(loaded || std::env::var_os("CI").is_none(), "{text}");
-    if !loaded {
+    assert!(there || std::env::var_os("CI").is_none(), "{text}");
+    if !there {
         eprintln!("\n*** {text} ***\n");
     }
-    loaded
+    there
 }
 
 /// What `command` gives, as words.

@@ -1,7 +1,7 @@
 //! What a jail may be told beside what every instance is: routing tables, login classes, file systems that take a program or a
 //! module, addresses of the host, interfaces that are lent.
 
-use super::{assert_bare, loaded, show};
+use super::{assert_bare, loadable, show};
 use crate::lab::{HEAD, Lab, beacon, possible, text};
 
 /// A service that sleeps, and says at its start what it was asked to.
@@ -84,7 +84,7 @@ fn a_jail_without_a_stack_of_its_own_has_its_address_on_the_gateway() {
 
 #[test]
 fn file_systems_come_by_their_programs_and_parameters_by_their_modules() {
-    if !possible(&["newfs_msdos", "mdconfig"]) || !loaded("linprocfs") {
+    if !possible(&["newfs_msdos", "mdconfig"]) || !loadable("linprocfs") {
         return;
     }
     let module = "kldstat -q -m linprocfs && echo loaded || echo absent";
