@@ -494,12 +494,13 @@ impl PoolState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::host::sim::Sim;
     use crate::store::Store;
 
-    struct Nobody;
+    /// Whoever is told of everything and does nothing.
+    pub(in crate::daemon) struct Nobody;
 
     impl Runtime for Nobody {
         fn name(&mut self, _: NameChange, _: &State) {}

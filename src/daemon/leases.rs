@@ -255,21 +255,12 @@ impl LeaseView for Book {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::driver::{Driver, Runtime};
+    use crate::daemon::driver::Driver;
+    use crate::daemon::driver::tests::Nobody;
     use crate::host::Host;
     use crate::host::sim::Sim;
-    use crate::lifecycle::engine::{NameChange, Settings};
-    use crate::store::{State, Store};
-
-    struct Nobody;
-
-    impl Runtime for Nobody {
-        fn name(&mut self, _: NameChange, _: &State) {}
-        fn reserve(&mut self, _: Id, _: crate::host::Mac, _: Option<Client>) {}
-        fn acknowledge(&mut self, _: Id, _: u64) {}
-        fn serve(&mut self, _: Id, _: &State) {}
-        fn unserve(&mut self, _: Id) {}
-    }
+    use crate::lifecycle::engine::Settings;
+    use crate::store::Store;
 
     #[test]
     fn a_seed_that_fails_is_tried_again_and_then_dhcp_is_served() {
