@@ -174,7 +174,8 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Sends one packet from parts, without waiting and without SIGPIPE.
 pub(crate) fn send_parts(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<()> {
     let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    // FreeBSD 15 ends a packet where it is told to, and nowhere else (uipc_usrreq.c); others ask for nothing.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR;
     loop {
         match sendmsg::<()>(fd.as_raw_fd(), &slices, &[], flags, None) {
             Ok(_) => return Ok(()),
