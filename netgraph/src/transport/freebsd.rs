@@ -26,10 +26,7 @@ unsafe extern "C" {
 
 /// A control socket of the kernel. Its node dies with it.
 #[derive(Debug)]
-pub struct KernelTransport {
-    fd: OwnedFd,
-    buffer: Vec<u8>,
-}
+pub struct KernelTransport(OwnedFd);
 
 /// A data socket of the kernel.
 #[derive(Debug)]
@@ -42,8 +39,8 @@ pub struct KernelData(OwnedFd);
 pub fn open() -> io::Result<(KernelTransport, KernelData, NodeId)> {
     let control = socket(sys::NG_CONTROL)?;
     set_option(&control, sys::SO_RERROR, 1)?;
-    let granted = receive_buffer(&control)?;
-    let handle = Handle::new(KernelTransport { fd: control, buffer: vec![0; granted] });
+    receive_buffer(&control)?;
+    let handle = Handle::new(KernelTransport(control));
     let node = handle.own().map_err(io::Error::other)?.id;
     let data = socket(sys::NG_DATA)?;
     let address = SockaddrNg::new(format!("{node}:").as_bytes()).ok_or(Errno::EINVAL)?;
@@ -58,8 +55,7 @@ pub fn open() -> io::Result<(KernelTransport, KernelData, NodeId)> {
 pub fn open_plain() -> io::Result<KernelTransport> {
     let fd = socket(sys::NG_CONTROL)?;
     set_option(&fd, sys::SO_RERROR, 1)?;
-    // No reply is larger than the buffer it waited in.
-    Ok(KernelTransport { fd, buffer: vec![0; RECEIVE_BUFFERS[RECEIVE_BUFFERS.len() - 1]] })
+    Ok(KernelTransport(fd))
 }
 
 /// Loads the modules of these node types. A node of a type that is not loaded would be loaded by MKPEER, but on 13.2 two of them
@@ -118,12 +114,12 @@ fn set_option(fd: &OwnedFd, option: u32, value: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// The largest receive buffer there is to have, and its size.
-fn receive_buffer(fd: &OwnedFd) -> io::Result<usize> {
-    let mut last = Ok(0);
+/// The largest receive buffer there is to have.
+fn receive_buffer(fd: &OwnedFd) -> io::Result<()> {
+    let mut last = Ok(());
     for size in RECEIVE_BUFFERS {
         match set_option(fd, sys::SO_RCVBUF, size as libc::c_int) {
-            Ok(()) => return Ok(size),
+            Ok(()) => return Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => last = Err(e),
             Err(e) => return Err(e),
         }
@@ -162,6 +158,16 @@ fn send_to(fd: BorrowedFd<'_>, to: &SockaddrNg, bytes: &[u8], flags: libc::c_int
             },
             _ => return Ok(()),
         }
+    }
+}
+
+/// Bytes that wait to be received, of all messages together: FIONREAD (soo_ioctl() of sys_socket.c).
+fn pending(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the number is made for an int, which lives through the call.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(usize::try_from(bytes).unwrap_or_default()),
     }
 }
 
@@ -205,44 +211,41 @@ impl KernelTransport {
         let address = SockaddrNg::new(name.as_bytes()).ok_or(Errno::EINVAL)?;
         let bytes = address.as_bytes();
         // SAFETY: the address is valid for its length.
-        match unsafe {
-            libc::bind(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len() as libc::socklen_t)
-        } {
+        match unsafe { libc::bind(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) }
+        {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
-    }
-
-    /// Bytes of reply this socket can take.
-    pub fn receive_buffer(&self) -> usize {
-        self.buffer.len()
     }
 }
 
 impl AsFd for KernelTransport {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 impl Transport for KernelTransport {
     fn send(&mut self, to: &SockaddrNg, message: &[u8]) -> io::Result<()> {
-        send_to(self.fd.as_fd(), to, message, 0)
+        send_to(self.0.as_fd(), to, message, 0)
     }
 
     fn receive(&mut self, timeout: Duration) -> io::Result<Option<Received>> {
+        let fd = self.0.as_fd();
         loop {
-            match receive_from(self.fd.as_fd(), &mut self.buffer) {
+            if !wait(fd, PollFlags::POLLIN, timeout)? {
+                return Ok(None);
+            }
+            // Of that size and no larger: a socket may hold megabytes, and each thread that works has one.
+            let mut message = vec![0; pending(fd)?];
+            match receive_from(fd, &mut message) {
                 Ok((from, len, false)) => {
-                    let message = self.buffer.get(..len).unwrap_or_default().to_vec();
+                    message.truncate(len);
                     return Ok(Some(Received { from, message }));
                 }
+                // It came after the loss or the end that woke us.
                 Ok((_, _, true)) => return Err(Errno::ENOBUFS.into()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if timeout.is_zero() || !wait(self.fd.as_fd(), PollFlags::POLLIN, timeout)? {
-                        return Ok(None);
-                    }
-                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
         }

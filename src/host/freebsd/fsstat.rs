@@ -11,6 +11,8 @@ use std::time::Duration;
 const MNT_BYFSID: c_int = 0x0800_0000;
 const MNT_RDONLY: u64 = 1;
 const MNT_FORCE: c_int = 0x0008_0000;
+/// How many mounts more than there were a moment ago fit into the list.
+const SPARE: usize = 8;
 /// How long a busy mount is tried again: 1 + 2 + 4 + … milliseconds, a second in all.
 const TRIES: u32 = 11;
 
@@ -39,22 +41,32 @@ fn text(field: &[c_char]) -> &CStr {
     }
 }
 
+/// Fills a list as far as it has room, and says how many mounts there are: at least as many as it filled in.
+fn fill(list: &mut Vec<libc::statfs>) -> io::Result<usize> {
+    let room = list.capacity();
+    let bytes = libc::c_long::try_from(room * size_of::<libc::statfs>()).unwrap_or(libc::c_long::MAX);
+    let buffer = if room == 0 { std::ptr::null_mut() } else { list.as_mut_ptr() };
+    // SAFETY: the kernel writes at most as many bytes as the vector has room for; without a buffer it counts.
+    let count = unsafe { libc::getfsstat(buffer, bytes, libc::MNT_NOWAIT) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: so many have been written; they are plain data.
+    unsafe { list.set_len(count.min(room)) };
+    Ok(count)
+}
+
 /// All mounts, in the order they were made.
 pub fn table() -> io::Result<Vec<Mounted>> {
-    const ONE: usize = size_of::<libc::statfs>();
-    let mut room = 64;
+    let mut room = fill(&mut Vec::new())?;
     loop {
-        let mut list: Vec<libc::statfs> = Vec::with_capacity(room);
-        let bytes = libc::c_long::try_from(room * ONE).unwrap_or(libc::c_long::MAX);
-        // SAFETY: the kernel writes at most as many bytes as the vector has room for.
-        let count = unsafe { libc::getfsstat(list.as_mut_ptr(), bytes, libc::MNT_NOWAIT) };
-        let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
-        if count >= room && room < 1 << 20 {
-            room *= 4;
+        // An entry takes 2.3 KB: no more of them than there are, and a few that come meanwhile.
+        room += SPARE;
+        let mut list = Vec::with_capacity(room);
+        let count = fill(&mut list)?;
+        // A list that is full may have left some out.
+        if count >= list.capacity() {
+            room = count;
             continue;
         }
-        // SAFETY: so many have been written; they are plain data.
-        unsafe { list.set_len(count.min(room)) };
         return Ok((list.iter())
             .map(|it| Mounted {
                 point: PathBuf::from(OsStr::from_bytes(text(&it.f_mntonname).to_bytes())),
