@@ -10,6 +10,7 @@ pub mod fuzz;
 pub mod loaded;
 #[cfg(target_os = "linux")]
 pub mod nft;
+pub mod nvlist;
 pub mod outside;
 pub mod pf;
 pub mod policy;

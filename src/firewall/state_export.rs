@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::nvlist::{self, Value};
 use super::states::State;
 
 /// Bytes of one exported state.
@@ -95,9 +96,44 @@ pub fn state(bytes: &[u8; SIZE]) -> Option<State> {
     })
 }
 
-/// The id and creator of [`State::id`] in the kernel's own order of bytes; `None` if it is none.
+/// What kills the state of this [`State::id`], for DIOCKILLSTATESNV (`struct pf_kstate_kill` of net/pfvar.h as a list, read by
+/// pf_nvstate_kill_to_kstate_kill() of netpfil/pf/pf_nv.c: the same in 13.2 and 15). `None` if it is none.
 #[must_use]
-pub fn raw_id(id: &str) -> Option<([u8; 8], [u8; 4])> {
+pub fn kill(id: &str) -> Option<Vec<u8>> {
+    let (id, creator) = raw_id(id)?;
+    let (id, creator) = (u64::from_ne_bytes(id), u32::from_ne_bytes(creator));
+    // To the kernel 0 is no id: it would go by addresses, and without any that is every state there is.
+    if id == 0 {
+        return None;
+    }
+    let number = Value::Number;
+    // PF_ADDR_ADDRMASK of all addresses. All of it has to be there, though nothing of it counts beside an id.
+    let any = || {
+        let zeroes = || Value::List(vec![("addr", Value::Binary(vec![0; 16]))]);
+        let address =
+            vec![("type", number(0)), ("iflags", number(0)), ("addr", zeroes()), ("mask", zeroes())];
+        Value::List(vec![
+            ("addr", Value::List(address)),
+            ("port", Value::Numbers(vec![0, 0])),
+            ("neg", number(0)),
+            ("port_op", number(0)),
+        ])
+    };
+    let one = vec![("id", number(id)), ("creatorid", number(creator.into())), ("direction", number(0))];
+    Some(nvlist::pack(&vec![
+        ("cmp", Value::List(one)),
+        ("af", number(0)),
+        ("proto", number(0)),
+        ("src", any()),
+        ("dst", any()),
+        ("ifname", Value::String("")),
+        ("label", Value::String("")),
+        ("kill_match", Value::Bool(false)),
+    ]))
+}
+
+/// The id and creator of [`State::id`] in the kernel's own order of bytes; `None` if it is none.
+fn raw_id(id: &str) -> Option<([u8; 8], [u8; 4])> {
     let (id, creator) = id.split_once('/')?;
     // pfctl leaves leading zeroes of the creator out.
     let id = u64::from_str_radix(id, 16).ok()?;
@@ -187,6 +223,8 @@ mod tests {
             Some(([1, 0, 0, 0, 0, 0, 0, 9], [0x0b, 0xcd, 0xef, 1]))
         );
         assert_eq!(raw_id("0100000000000009"), None);
+        assert!(kill("0100000000000009/bcdef01").is_some());
+        assert_eq!(kill("0000000000000000/bcdef01"), None, "no id is every state");
         assert_eq!(raw_id("x/y"), None);
     }
 

@@ -1,6 +1,7 @@
 //! pf's states by ioctl(2): listed and killed without a process for each, as a busy instance has thousands of them.
 //!
-//! Numbers and layouts are those of net/pfvar.h of 13.2. 15 has no DIOCKILLSTATES any more: the error says so, and pfctl(8) does it.
+//! Numbers and layouts are those of net/pfvar.h of 13.2, which 15 still has. A kernel that no longer has them says so, and pfctl(8)
+//! does it.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -12,8 +13,8 @@ use crate::firewall::states::Table;
 
 /// `_IOWR('D', 93, struct pfioc_states_v2)`.
 const DIOCGETSTATESV2: u64 = 0xc018_445d;
-/// `_IOWR('D', 41, struct pfioc_state_kill)`.
-const DIOCKILLSTATES: u64 = 0xc0e0_4429;
+/// `_IOWR('D', 41, struct pfioc_nv)`.
+const DIOCKILLSTATESNV: u64 = 0xc018_4429;
 
 /// struct pfioc_states_v2.
 #[repr(C)]
@@ -23,18 +24,15 @@ struct List {
     buffer: *mut libc::c_void,
 }
 
-/// struct pfioc_state_kill, of which the id and the creator alone are used.
+/// struct pfioc_nv: a packed list, and room for the answer, which is not asked for.
 #[repr(C)]
-struct Kill {
-    id: [u8; 8],
-    creator: [u8; 4],
-    rest: [u8; 204],
-    killed: u32,
-    end: [u8; 4],
+struct Packed {
+    data: *const libc::c_void,
+    length: usize,
+    room: usize,
 }
 
-const _: () =
-    assert!(size_of::<List>() == 24 && size_of::<Kill>() == 224 && std::mem::offset_of!(Kill, killed) == 216);
+const _: () = assert!(size_of::<List>() == 24 && size_of::<Packed>() == 24);
 
 /// Says that a kernel does this otherwise, and pfctl(8) knows how.
 pub fn is_done_otherwise(error: &io::Error) -> bool {
@@ -58,9 +56,11 @@ pub fn list() -> io::Result<Table> {
             return Err(io::Error::last_os_error());
         }
         let filled = usize::try_from(list.length).unwrap_or_default() / SIZE;
-        // The kernel fills row by row and stops at one that does not fit: only room to spare says that all are there.
-        if filled * 2 > room {
-            room = (filled * 4).max(64);
+        // The kernel fills row by row and stops at one that does not fit: only room to spare says that all are there. A row holds a
+        // few (their hash is seeded), and the states of a busy host are megabytes.
+        let spare = 64 + filled / 8;
+        if filled + spare > room {
+            room = filled + spare * 2;
             continue;
         }
         let states = buffer.as_chunks::<SIZE>().0.iter().take(filled).filter_map(state_export::state);
@@ -75,10 +75,10 @@ pub fn list() -> io::Result<Table> {
 pub fn kill(ids: &[&str]) -> io::Result<()> {
     let pf = open()?;
     for id in ids {
-        let (id, creator) = state_export::raw_id(id).ok_or(io::ErrorKind::InvalidInput)?;
-        let mut kill = Kill { id, creator, rest: [0; 204], killed: 0, end: [0; 4] };
-        // SAFETY: the number is made for a structure of this size (asserted above), which has no pointers.
-        if unsafe { libc::ioctl(pf.as_raw_fd(), DIOCKILLSTATES, &raw mut kill) } != 0 {
+        let list = state_export::kill(id).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut packed = Packed { data: list.as_ptr().cast(), length: list.len(), room: 0 };
+        // SAFETY: the number is made for a structure of this size (asserted above), and its list has `length` bytes, which are read.
+        if unsafe { libc::ioctl(pf.as_raw_fd(), DIOCKILLSTATESNV, &raw mut packed) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -87,4 +87,24 @@ pub fn kill(ids: &[&str]) -> io::Result<()> {
 
 fn open() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/pf")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise pfctl(8) does it, state by state, and nobody would notice.
+    #[test]
+    fn the_kernel_lists_and_kills_by_these_numbers() {
+        let loaded = std::process::Command::new("kldload").args(["-n", "pf"]).status();
+        if !loaded.is_ok_and(|status| status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "pf cannot be loaded");
+            eprintln!("NOT RUN: pf cannot be loaded");
+            return;
+        }
+        list().unwrap();
+        // One that is not there.
+        kill(&["00000000000000ff/1"]).unwrap();
+        assert_eq!(kill(&["0000000000000000/1"]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
 }
