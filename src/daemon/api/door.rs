@@ -223,7 +223,8 @@ mod tests {
         let _silent = Client::connect(&path).await.unwrap();
         let (mut inside, _) = door.accept().await;
         let mut byte = [0];
-        let closed = inside.read(&mut byte).await.unwrap_err();
+        let closed = tokio::time::timeout(Duration::from_secs(10), inside.read(&mut byte)).await;
+        let closed = closed.expect("it keeps its place").unwrap_err();
         assert_eq!(closed.kind(), std::io::ErrorKind::TimedOut);
         let mut asking = Client::connect(&path).await.unwrap();
         let (mut inside, _) = door.accept().await;
