@@ -74,6 +74,16 @@ impl Bridge {
     }
 }
 
+/// The name that a new hook gets: the lowest free number behind a bare `link` or `uplink` (ng_bridge_newhook of 14 and later).
+pub(super) fn numbered(name: HookName, taken: impl Fn(&HookName) -> bool) -> HookName {
+    let numbers: fn(u32) -> LinkNumber = match name.as_bytes() {
+        b"link" => LinkNumber::Link,
+        b"uplink" => |n| LinkNumber::Uplink(n + 1),
+        _ => return name,
+    };
+    (0..u32::MAX).map(|n| numbers(n).hook()).find(|hook| !taken(hook)).unwrap_or(name)
+}
+
 impl State {
     fn bridge(&mut self, slot: Slot) -> Result<&mut Bridge, Errno> {
         match self.nodes.get_mut(slot).map(|node| &mut node.kind) {

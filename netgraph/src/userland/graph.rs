@@ -20,7 +20,7 @@ pub enum Release {
     /// FreeBSD 13.2: `struct sockaddr_ng` has 16 bytes, a receive buffer at most 1,864,135; a bridge does not learn from frames
     /// that an interface in another vnet sends, and counts a memory failure for each.
     V13_2,
-    /// FreeBSD 15: 34 bytes, 7,456,540; learns from all.
+    /// FreeBSD 15: 34 bytes, 7,456,540; learns from all, and numbers a link that is called `link` or `uplink` and no more.
     #[default]
     V15,
 }
@@ -43,6 +43,10 @@ impl Release {
 
     pub(super) fn learning_fails_in_vnets(self) -> bool {
         self == Release::V13_2
+    }
+
+    pub(super) fn numbers_links(self) -> bool {
+        self == Release::V15
     }
 }
 

@@ -1,7 +1,7 @@
 //! The graph itself: nodes, hooks, names, ids, and how they come and go (netgraph/ng_base.c).
 
 use super::bpf::Filter;
-use super::bridge::{Bridge, Link};
+use super::bridge::{self, Bridge, Link};
 use super::eiface::{Eiface, Units};
 use super::ether::Ether;
 use super::graph::Options;
@@ -185,10 +185,15 @@ impl State {
 
     /// Adds a hook to a node, if its type agrees (ng_add_hook). It has no peer yet.
     pub fn add_hook(&mut self, slot: Slot, name: HookName, peer: Option<Slot>) -> Result<HookIndex, Errno> {
+        let numbers = self.options.release.numbers_links();
         let node = self.nodes.get_mut(slot).ok_or(Errno::ENOENT)?;
         if node.hooks.contains_key(&name) {
             return Err(Errno::EEXIST);
         }
+        let name = match &node.kind {
+            Kind::Bridge(_) if numbers => bridge::numbered(name, |taken| node.hooks.contains_key(taken)),
+            _ => name,
+        };
         let links = node.hooks.len();
         let data = match &mut node.kind {
             Kind::Bridge(bridge) => {

@@ -144,6 +144,8 @@ impl Asked {
         for link in ["link", "uplink", "uplink0", "link01", "linkx", "link4294967296"] {
             let r = done(self.h().node(own).mkpeer("bridge", "a", link));
             self.say(format_args!("mkpeer bridge {link}"), r);
+            // 15 numbers a bare `link` by itself.
+            let _ = self.h().node(own).rmhook("a");
         }
         let hub = self.make("hub", "a", "x");
         let r = done(self.h().node(own).mkpeer("hub", "a", "x"));

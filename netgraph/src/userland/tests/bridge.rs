@@ -30,6 +30,22 @@ fn pass(lab: &Lab, from: &mut u64, seconds: u64) {
 }
 
 #[test]
+fn a_bare_link_is_numbered_from_14_on() {
+    let (lab, bridge, _ports) = bridged(2);
+    let hooks = |lab: &Lab, bridge| -> Vec<String> {
+        let listed = lab.handle.node(bridge).hooks().unwrap();
+        listed.links.iter().map(|link| link.ours.to_string()).collect()
+    };
+    for theirs in ["link", "uplink", "link"] {
+        lab.handle.node(bridge).mkpeer("hub", theirs, "x").unwrap();
+    }
+    assert!(hooks(&lab, bridge).iter().all(|hook| hook != "link" && hook != "uplink"));
+    assert!(["link2", "uplink1", "link3"].iter().all(|hook| hooks(&lab, bridge).contains(&(*hook).into())));
+    let (lab, bridge, _ports) = bridged_like(Release::V13_2, 1);
+    assert_eq!(errno(lab.handle.node(bridge).mkpeer("hub", "link", "x")), Errno::EINVAL);
+}
+
+#[test]
 fn it_learns_and_forwards() {
     let (lab, bridge, ports) = bridged(3);
     ports[0].send(&frame(mac(11), mac(10)));
