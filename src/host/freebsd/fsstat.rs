@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,50 @@ fn text(field: &[c_char]) -> &CStr {
     }
 }
 
+/// The mount at a path, the topmost, as statfs(2) tells it: without a look at all the others. `None` says that nothing is mounted
+/// right there, or that it could not be asked; the table knows.
+pub fn top(point: &Path) -> Option<Mounted> {
+    let path = CString::new(point.as_os_str().as_bytes()).ok()?;
+    let mut one = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends with a NUL, and the structure is the kernel's to fill.
+    let done = unsafe { libc::statfs(path.as_ptr(), one.as_mut_ptr()) } == 0;
+    // SAFETY: it has filled all of it.
+    let one = done.then(|| unsafe { one.assume_init() })?;
+    (place(&one) == point).then(|| Mounted::new(&one))
+}
+
+/// All mounts of a moment, in the order they were made. An entry takes 2.3 KB, so they stay as the kernel gives them but for those
+/// asked for.
+pub struct Table(Vec<libc::statfs>);
+
+impl Table {
+    /// Asks the kernel.
+    pub fn read() -> io::Result<Self> {
+        let mut room = fill(&mut Vec::new())?;
+        loop {
+            // No more of them than there are, and a few that come meanwhile.
+            room += SPARE;
+            let mut list = Vec::with_capacity(room);
+            let count = fill(&mut list)?;
+            // A list that is full may have left some out.
+            if count < list.capacity() {
+                return Ok(Self(list));
+            }
+            room = count;
+        }
+    }
+
+    /// The mounts whose place this holds for, the last made last.
+    pub fn which(&self, holds: impl Fn(&Path) -> bool) -> impl DoubleEndedIterator<Item = Mounted> {
+        self.0.iter().filter(move |it| holds(place(it))).map(Mounted::new)
+    }
+
+    /// Whether this very mount was there.
+    pub fn has(&self, mount: &Mounted) -> bool {
+        self.0.iter().any(|it| number(it) == mount.fsid)
+    }
+}
+
 /// Fills a list as far as it has room, and says how many mounts there are: at least as many as it filled in.
 fn fill(list: &mut Vec<libc::statfs>) -> io::Result<usize> {
     let room = list.capacity();
@@ -54,47 +99,36 @@ fn fill(list: &mut Vec<libc::statfs>) -> io::Result<usize> {
     Ok(count)
 }
 
-/// All mounts, in the order they were made.
-pub fn table() -> io::Result<Vec<Mounted>> {
-    let mut room = fill(&mut Vec::new())?;
-    loop {
-        // An entry takes 2.3 KB: no more of them than there are, and a few that come meanwhile.
-        room += SPARE;
-        let mut list = Vec::with_capacity(room);
-        let count = fill(&mut list)?;
-        // A list that is full may have left some out.
-        if count >= list.capacity() {
-            room = count;
-            continue;
-        }
-        return Ok((list.iter())
-            .map(|it| Mounted {
-                point: PathBuf::from(OsStr::from_bytes(text(&it.f_mntonname).to_bytes())),
-                source: text(&it.f_mntfromname).to_string_lossy().into_owned(),
-                fstype: text(&it.f_fstypename).to_string_lossy().into_owned(),
-                read_only: it.f_flags & MNT_RDONLY != 0,
-                // SAFETY: fsid_t is two 32-bit numbers, which libc keeps to itself.
-                fsid: unsafe { std::mem::transmute_copy(&it.f_fsid) },
-            })
-            .collect());
-    }
+fn place(it: &libc::statfs) -> &Path {
+    Path::new(OsStr::from_bytes(text(&it.f_mntonname).to_bytes()))
+}
+
+fn number(it: &libc::statfs) -> [i32; 2] {
+    // SAFETY: fsid_t is two 32-bit numbers, which libc keeps to itself.
+    unsafe { std::mem::transmute_copy(&it.f_fsid) }
 }
 
 /// The mounts at a path, the topmost last.
 pub fn all_at(point: &Path) -> io::Result<Vec<Mounted>> {
-    let mut all = table()?;
-    all.retain(|mount| mount.point == point);
-    Ok(all)
+    Ok(Table::read()?.which(|at| at == point).collect())
 }
 
 /// The mounts at or below a path, the last made last.
 pub fn below(path: &Path) -> io::Result<Vec<Mounted>> {
-    let mut all = table()?;
-    all.retain(|mount| mount.point.starts_with(path));
-    Ok(all)
+    Ok(Table::read()?.which(|at| at.starts_with(path)).collect())
 }
 
 impl Mounted {
+    fn new(it: &libc::statfs) -> Self {
+        Self {
+            point: place(it).to_owned(),
+            source: text(&it.f_mntfromname).to_string_lossy().into_owned(),
+            fstype: text(&it.f_fstypename).to_string_lossy().into_owned(),
+            read_only: it.f_flags & MNT_RDONLY != 0,
+            fsid: number(it),
+        }
+    }
+
     /// Unmounts this very mount, whatever is at its path by now. A busy one is tried again for a second, then forced if that
     /// loses nothing.
     ///
@@ -122,7 +156,7 @@ impl Mounted {
                 }
                 // unmount(2) with MNT_BYFSID says ENOENT for a number that is not there.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
-                    let gone = !table()?.iter().any(|mount| mount.fsid == self.fsid);
+                    let gone = !Table::read()?.has(self);
                     return if gone { Ok(()) } else { Err(error) };
                 }
                 other => return other,

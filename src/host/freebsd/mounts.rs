@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::fsstat::{self, Mounted};
+use super::fsstat::{self, Mounted, Table};
 use super::iov::{Iov, Refusal};
 use super::{below, devfs, tool};
 use crate::host::failure::{Context, hint_if};
@@ -149,16 +149,20 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
         .map_err(|failure| hint_if(failure, libc::EMLINK, hint))?;
     // Held until it is known where the mount went, so that one that is new and like ours is ours and not another instance's.
     let _alone = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = fsstat::table().doing(what)?;
+    let before = Table::read().doing(what)?;
     make(mount, &point, &options)
         .map_err(|failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure })?;
     // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
-    let table = fsstat::table().doing(what)?;
-    if table.iter().any(|seen| seen.point == point && is_ours(mount, seen) && !before.contains(seen)) {
+    let new_and_ours = |seen: &Mounted| is_ours(mount, seen) && !before.has(seen);
+    if fsstat::top(&point).is_some_and(|seen| new_and_ours(&seen)) {
         return Ok(());
     }
-    let new = table.iter().rfind(|seen| is_ours(mount, seen) && !before.contains(seen));
-    let astray = new.map_or_else(|| "nowhere".into(), |seen| seen.point.display().to_string());
+    let after = Table::read().doing(what)?;
+    if after.which(|at| at == point).any(|seen| new_and_ours(&seen)) {
+        return Ok(());
+    }
+    let new = after.which(|_| true).rfind(new_and_ours);
+    let astray = new.as_ref().map_or_else(|| "nowhere".into(), |seen| seen.point.display().to_string());
     if let Some(seen) = new {
         seen.unmount(true).doing(|| format!("take back the mount on {astray}"))?;
     }
@@ -190,8 +194,15 @@ pub fn unmount(mount: &Mount) -> Result<(), Failure> {
     }
     let point = place(mount)?;
     let what = || format!("unmount {}", point.display());
-    let mut there = fsstat::all_at(&point).doing(what)?;
-    let Some(seen) = there.pop() else { return Ok(()) };
+    let mut there = Vec::new();
+    let top = match fsstat::top(&point).filter(|top| is_ours(mount, top)) {
+        Some(top) => Some(top),
+        None => {
+            there = fsstat::all_at(&point).doing(what)?;
+            there.pop()
+        }
+    };
+    let Some(seen) = top else { return Ok(()) };
     if !is_ours(mount, &seen) {
         // What it was to lie on; it never came to lie there.
         if mount.stacked && !there.iter().any(|covered| is_ours(mount, covered)) {

@@ -156,10 +156,13 @@ fn allowed_besides(wanted: &Jail, jid: i32) -> Result<Vec<String>, Failure> {
 
 fn mount(wanted: &Mount) -> Result<(), Failure> {
     let point = mounts::place(wanted)?;
-    // Others of the same jail may lie over it.
-    let mut all = fsstat::all_at(&point).doing(|| format!("look for the mount on {}", point.display()))?;
     let same =
         |there: &fsstat::Mounted| mounts::is_ours(wanted, there) && there.read_only == wanted.read_only;
+    if fsstat::top(&point).as_ref().is_some_and(same) {
+        return Ok(());
+    }
+    // Others of the same jail may lie over it.
+    let mut all = fsstat::all_at(&point).doing(|| format!("look for the mount on {}", point.display()))?;
     match all.iter().any(same) {
         true => Ok(()),
         false => {
