@@ -153,7 +153,7 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     make(mount, &point, &options)
         .map_err(|failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure })?;
     // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
-    let new_and_ours = |seen: &Mounted| is_ours(mount, seen) && !before.has(seen);
+    let new_and_ours = |seen: &Mounted| !before.has(seen) && is_ours(mount, seen);
     if fsstat::top(&point).is_some_and(|seen| new_and_ours(&seen)) {
         return Ok(());
     }
