@@ -544,12 +544,15 @@ pub(super) mod tests {
         let came: Vec<i32> =
             (0..2).map(|_| receiver.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
         assert_eq!(came.iter().sum::<i32>(), 4);
-        let (idle, threads) = {
-            std::thread::sleep(Duration::from_millis(200));
+        let idle = || {
             let queue = lock(&pool.shared.queue);
-            (queue.idle, queue.threads)
+            queue.tasks.is_empty() && queue.idle == queue.threads
         };
-        assert_eq!(idle, threads, "every thread that is counted is there");
+        let given_up = Instant::now() + Duration::from_secs(10);
+        while !idle() {
+            assert!(Instant::now() < given_up, "a thread that is counted is not there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let seen = whole(|| -> Result<(), Failure> { panic!("a host that falls") });
         assert!(seen.unwrap_err().to_string().contains("Warren itself failed"));
     }
