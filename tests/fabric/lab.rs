@@ -217,7 +217,16 @@ impl Lab {
         std::thread::spawn(move || child.wait());
         // That the socket takes a connection is not enough: a child that the dead daemon was just making may hold the old one for a
         // moment longer.
-        wait("the daemon to answer", || self.warren(&["info"]).status.success());
+        let said = std::cell::RefCell::new(String::new());
+        wait_and_tell(
+            "the daemon to answer",
+            || format!("{}{}", said.borrow(), self.daemon_log()),
+            || {
+                let info = self.warren(&["info"]);
+                said.replace(text(&info));
+                info.status.success()
+            },
+        );
     }
 
     /// Waits until so many instances of a service are there, and all of them ready.
@@ -260,10 +269,15 @@ impl Drop for Lab {
 }
 
 /// Waits until something holds, at most a minute; three on FreeBSD, which may run under emulation.
-pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait(what: &str, holds: impl FnMut() -> bool) {
+    wait_and_tell(what, String::new, holds);
+}
+
+/// The same; in vain, `tell` says more.
+fn wait_and_tell(what: &str, tell: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(if cfg!(target_os = "freebsd") { 180 } else { 60 });
     while !holds() {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "waited in vain for {what} {}", tell());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
