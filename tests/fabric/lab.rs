@@ -220,7 +220,7 @@ impl Lab {
         let said = std::cell::RefCell::new(String::new());
         wait_and_tell(
             "the daemon to answer",
-            || format!("{}{}", said.borrow(), self.daemon_log()),
+            || format!(": {}{}", said.borrow(), self.daemon_log()),
             || {
                 let info = self.warren(&["info"]);
                 said.replace(text(&info));
@@ -277,7 +277,7 @@ pub fn wait(what: &str, holds: impl FnMut() -> bool) {
 fn wait_and_tell(what: &str, tell: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(if cfg!(target_os = "freebsd") { 180 } else { 60 });
     while !holds() {
-        assert!(Instant::now() < end, "waited in vain for {what} {}", tell());
+        assert!(Instant::now() < end, "waited in vain for {what}{}", tell());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

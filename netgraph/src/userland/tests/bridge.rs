@@ -42,7 +42,9 @@ fn a_bare_link_is_numbered_from_14_on() {
     assert!(hooks(&lab, bridge).iter().all(|hook| hook != "link" && hook != "uplink"));
     assert!(["link2", "uplink1", "link3"].iter().all(|hook| hooks(&lab, bridge).contains(&(*hook).into())));
     let (lab, bridge, _ports) = bridged_like(Release::V13_2, 1);
-    assert_eq!(errno(lab.handle.node(bridge).mkpeer("hub", "link", "x")), Errno::EINVAL);
+    for theirs in ["link", "uplink"] {
+        assert_eq!(errno(lab.handle.node(bridge).mkpeer("hub", theirs, "x")), Errno::EINVAL);
+    }
 }
 
 #[test]
