@@ -63,6 +63,11 @@ mod here {
         Ok(Arc::new(crate::host::lab::Lab::open(state_dir, dns)?))
     }
 
+    /// Whether a lab runs there. One that does not answer as it should is there all the same.
+    pub fn runs(state_dir: &Path) -> bool {
+        !matches!(crate::host::lab::client::Client::connect(state_dir), Ok(None))
+    }
+
     /// Switches the lab off.
     pub fn off(state_dir: &Path) -> Result<(), Failure> {
         crate::host::lab::shutdown(state_dir)
@@ -94,9 +99,13 @@ mod here {
         Err(missing())
     }
 
+    pub fn runs(_: &Path) -> bool {
+        false
+    }
+
     pub fn off(_: &Path) -> Result<(), Failure> {
         Err(missing())
     }
 }
 
-pub use here::{enter, internal, off, open, run};
+pub use here::{enter, internal, off, open, run, runs};

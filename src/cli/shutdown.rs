@@ -76,8 +76,7 @@ pub async fn wait_for_end(dir: &std::path::Path) -> Result<(), Fail> {
 
 /// Whether a lab or a keeper answers there.
 pub fn runs_something(dir: &std::path::Path) -> bool {
-    let answers = |name: &str| std::os::unix::net::UnixStream::connect(dir.join(name)).is_ok();
-    answers("lab.sock") || crate::keeper::Client::connect(dir).is_ok()
+    lab::runs(dir) || crate::keeper::Client::connect(dir).is_ok()
 }
 
 /// Ends what outlives the daemon. The lab's keeper lives inside the lab.

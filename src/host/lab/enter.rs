@@ -13,9 +13,9 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::client::{Client, unexpected};
+use super::client::{Client, Greeting, absent};
 use super::failure::Context;
-use super::proto::{Answer, Request};
+use super::proto::Request;
 use super::{layout, sys};
 use crate::host::Failure;
 
@@ -23,30 +23,25 @@ use crate::host::Failure;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The lab of a directory, started if none answers. Gives a connection to its lab-kernel.
-pub fn start(state_dir: &Path) -> Result<Client, Failure> {
+pub fn start(state_dir: &Path) -> Result<(Client, Greeting), Failure> {
     let end = Instant::now() + PATIENCE;
     loop {
-        match Client::connect(state_dir) {
-            Ok(client) => return Ok(client),
-            Err(error) if !is_absence(&error) => {
-                return Err(error).doing(|| format!("connect to {}", layout::socket(state_dir).display()));
-            }
-            Err(error) if Instant::now() > end => {
-                return Err(error)
-                    .doing(|| format!("wait for the lab-kernel at {}", layout::socket(state_dir).display()));
-            }
-            Err(_) => boot(state_dir)?,
+        if let Some(met) = Client::connect(state_dir)? {
+            return Ok(met);
         }
+        if Instant::now() > end {
+            return Err(Failure::new(format!(
+                "wait for the lab-kernel at {}: nobody answers there",
+                layout::socket(state_dir).display()
+            )));
+        }
+        boot(state_dir)?;
         // If another lab of this directory is just ending or just starting, boot() left it to that one.
-        if let Ok(client) = Client::connect(state_dir) {
-            return Ok(client);
+        if let Some(met) = Client::connect(state_dir)? {
+            return Ok(met);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn is_absence(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
 /// Runs `warren lab-kernel`, which returns when the lab is up.
@@ -74,24 +69,20 @@ fn boot(state_dir: &Path) -> Result<(), Failure> {
 /// Namespaces or TAP devices are forbidden, with what to do about it; or the lab-kernel cannot be reached.
 pub fn enter(state_dir: &Path) -> Result<(), Failure> {
     let single = sys::SingleThread::check().doing(|| "enter the lab")?;
-    let client = start(state_dir)?;
-    let (hello, fds) = client.ask(&Request::Hello)?;
-    let (Answer::Hello { pid_namespace, user_namespace, .. }, Some(process1)) = (&hello, fds.first()) else {
-        return Err(unexpected(&hello));
-    };
+    let (client, lab) = start(state_dir)?;
     drop(client);
     let mine = std::fs::metadata("/proc/self/ns/pid").doing(|| "find my pid namespace")?.ino();
-    if mine == *pid_namespace {
+    if mine == lab.pid_namespace {
         return Ok(());
     }
     let mut kinds =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if *user_namespace {
+    if lab.user_namespace {
         kinds |= libc::CLONE_NEWUSER;
     }
     let here = std::env::current_dir();
-    sys::enter(process1.as_fd(), kinds).doing(|| "enter the lab's namespaces")?;
-    if *user_namespace && !nix::unistd::geteuid().is_root() {
+    sys::enter(lab.process1.as_fd(), kinds).doing(|| "enter the lab's namespaces")?;
+    if lab.user_namespace && !nix::unistd::geteuid().is_root() {
         // The machine's root has entered an ordinary user's lab, where it has no number: it becomes that user.
         let root = (nix::unistd::Gid::from_raw(0), nix::unistd::Uid::from_raw(0));
         nix::unistd::setresgid(root.0, root.0, root.0).doing(|| "become the lab's root group")?;
@@ -188,7 +179,7 @@ fn exec_inner(
     };
     enter(state_dir)?;
     if outside {
-        let client = Client::connect(state_dir).doing(|| "connect to the lab-kernel")?;
+        let (client, _) = Client::connect(state_dir)?.ok_or_else(|| absent(state_dir))?;
         let [namespace] = client.fetch(&Request::Outside)?;
         sys::enter(namespace.as_fd(), libc::CLONE_NEWNET).doing(|| "enter the outside of the lab")?;
     }
@@ -199,12 +190,7 @@ fn exec_inner(
 /// Switches a lab off and waits until nothing of it is left. That there is none is success.
 pub fn shutdown(state_dir: &Path) -> Result<(), Failure> {
     let path = layout::lock(state_dir);
-    let client = match Client::connect(state_dir) {
-        Ok(client) => Some(client),
-        Err(error) if is_absence(&error) => None,
-        Err(error) => return Err(error).doing(|| "connect to the lab-kernel"),
-    };
-    if let Some(client) = client {
+    if let Some((client, _)) = Client::connect(state_dir)? {
         // The answer may be lost in the fall.
         let _ = client.order(&Request::Shutdown);
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use warren_netgraph::data::FdData;
 use warren_netgraph::transport::fd::FdTransport;
 
-use super::client::{Client, unexpected};
+use super::client::{Client, absent, unexpected};
 use super::clones::Clones;
 use super::failure::Context;
 use super::jobs::dns_relays;
@@ -58,13 +58,10 @@ impl Lab {
     pub fn open(state_dir: &Path, dns: Option<SocketAddr>) -> Result<Self, Failure> {
         let what = || format!("open the lab in {}", state_dir.display());
         let state_dir = state_dir.canonicalize().doing(what)?;
-        let client = Arc::new(Client::connect(&state_dir).doing(what)?);
-        let (hello, _) = client.ask(&Request::Hello)?;
-        let Answer::Hello { boot, pid_namespace, user_namespace, .. } = hello else {
-            return Err(unexpected(&hello));
-        };
+        let (client, lab) = Client::connect(&state_dir)?.ok_or_else(|| absent(&state_dir))?;
+        let client = Arc::new(client);
         let mine = std::fs::metadata("/proc/self/ns/pid").doing(what)?;
-        if std::os::unix::fs::MetadataExt::ino(&mine) != pid_namespace {
+        if std::os::unix::fs::MetadataExt::ino(&mine) != lab.pid_namespace {
             return Err(Failure::new(format!("{}: this process is outside of it", what())));
         }
         let dns_names = dns_relays(&client)?;
@@ -80,11 +77,11 @@ impl Lab {
         Ok(Self {
             graph: Graph::new(open),
             keeper: keeper::Client::start_or_connect(&state_dir)?,
-            clones: Clones { state_dir: state_dir.clone(), user_namespace },
+            clones: Clones { state_dir: state_dir.clone(), user_namespace: lab.user_namespace },
             home: interfaces::home().doing(what)?,
             state_dir,
             client,
-            boot,
+            boot: lab.boot,
             dns,
             dns_names: Mutex::new(dns_names),
         })
