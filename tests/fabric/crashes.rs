@@ -125,3 +125,29 @@ fn killing_the_lab_kernel_is_a_reboot_and_what_is_wanted_comes_back() {
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lab_whose_daemon_and_keeper_are_dead_is_neither_restored_over_nor_ended_unasked() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", "")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let backup = lab.path().join("backup").display().to_string();
+    lab.ok(&["backup", &backup]);
+    lab.kill_daemon();
+    let killed = lab.host(&["pkill", "-KILL", "-f", "warren keeper"]);
+    assert!(killed.status.success(), "{}", text(&killed));
+    for verb in [&["restore", &backup][..], &["shutdown"]] {
+        let said = lab.fails(verb);
+        assert!(said.contains("a lab or a keeper runs"), "{verb:?}: {said}");
+    }
+    assert_eq!(lab.json(&["shutdown", "--force"])["ended"], serde_json::json!(["lab"]));
+    assert_eq!(lab.json(&["shutdown", "--force"])["ended"], serde_json::json!([]));
+    lab.ok(&["restore", &backup]);
+    lab.start_daemon();
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
