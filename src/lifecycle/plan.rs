@@ -135,11 +135,21 @@ pub(super) fn open_link(id: Id, number: usize, link: &AssignedLink) -> Op {
     }
 }
 
-/// Makes the plan.
+/// The plan of a service's replica.
 #[must_use]
 pub fn instance(spec: &InstanceSpec, given: &Assignment) -> Plan {
-    let mut b =
-        Builder { spec, given, root: given.root(spec), jail: given.jail(spec), plan: Plan::default() };
+    build(spec, given, true)
+}
+
+/// The plan of an instance that is no service's: it has a name and addresses, and no traffic is meant for it.
+#[must_use]
+pub fn one_off(spec: &InstanceSpec, given: &Assignment) -> Plan {
+    build(spec, given, false)
+}
+
+fn build(spec: &InstanceSpec, given: &Assignment, replica: bool) -> Plan {
+    let (root, jail) = (given.root(spec), given.jail(spec));
+    let mut b = Builder { spec, given, replica, root, jail, plan: Plan::default() };
     b.up();
     b.join();
     b.down();
@@ -149,6 +159,7 @@ pub fn instance(spec: &InstanceSpec, given: &Assignment) -> Plan {
 struct Builder<'a> {
     spec: &'a InstanceSpec,
     given: &'a Assignment,
+    replica: bool,
     root: PathBuf,
     jail: String,
     plan: Plan,
@@ -390,7 +401,8 @@ impl Builder<'_> {
     }
 
     fn join(&mut self) {
-        for (n, link) in self.given.links.iter().enumerate() {
+        // The anchors have a table for each declared service, and for nothing else.
+        for (n, link) in self.given.links.iter().enumerate().filter(|_| self.replica) {
             self.plan.join.push(Step {
                 key: format!("publish.{n}"),
                 phase: Phase::Join,

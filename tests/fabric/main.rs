@@ -31,6 +31,7 @@ mod many;
 mod paths;
 #[cfg(target_os = "linux")]
 mod questions;
+mod run;
 mod traffic;
 #[cfg(target_os = "linux")]
 mod upgrade;

@@ -239,6 +239,12 @@ impl Engine {
 
     fn run(&mut self, fabric: &str, service: &str, spec: &InstanceSpec) -> Answer {
         self.known(fabric)?;
+        if self.state.service_spec(fabric, service).is_some() {
+            // It would answer under the service's name without being one of its replicas.
+            return Err(Refusal::conflict(format!(
+                "`{service}` is a service of the fabric `{fabric}`: call this instance something else, `--name NAME`"
+            )));
+        }
         let id = self.create(fabric, service, spec, None)?;
         Ok(json!({ "unit": id, "name": format!("{service}-{id}"), "fabric": fabric }))
     }

@@ -195,7 +195,7 @@ impl Engine {
         let mut strangers: Vec<Op> = Vec::new();
         for (table, members) in tables {
             let known: BTreeSet<IpAddr> = on_it()
-                .filter(|i| service_table(&i.given.service) == *table)
+                .filter(|i| i.revision.is_some() && service_table(&i.given.service) == *table)
                 .flat_map(|i| i.given.addresses())
                 .collect();
             let is_ours = table.starts_with("svc_");

@@ -58,12 +58,12 @@ impl Engine {
         let Some(instance) = self.state.instances.get(&id) else { return };
         let mut given = (*instance.given).clone();
         let spec = Arc::clone(&instance.spec);
-        let named = instance.named;
+        let (named, revision) = (instance.named, instance.revision);
         let Some(assigned) = given.links.get_mut(link) else { return };
         assigned.addresses.retain(|old| matches!(old, IpNet::V6(_)));
         assigned.addresses.insert(0, address);
         let open = plan::open_link(id, link, assigned);
-        let plan = plan::instance(&spec, &given);
+        let plan = Self::plan_of(&spec, &given, revision);
         self.emit(Record::Learned { given: Box::new(given), plan });
         self.reserve(id);
         if named {

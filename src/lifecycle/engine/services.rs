@@ -14,6 +14,7 @@ use crate::host::{Failure, Op, Status};
 use crate::ids::Id;
 use crate::lifecycle::network::{NetworkAssignment, gateways, network};
 use crate::lifecycle::plan::{self, AssignedLink, Assignment};
+use crate::lifecycle::step::Plan;
 use crate::store::{Record, ServiceState, Stage, Why, WhyKind};
 
 impl Engine {
@@ -162,7 +163,7 @@ impl Engine {
             roots: self.settings.roots.clone(),
             program: self.settings.program.clone(),
         };
-        let plan = plan::instance(spec, &given);
+        let plan = Self::plan_of(spec, &given, revision);
         let (name, fabric) = (format!("{service}-{id}"), given.fabric.clone());
         let addresses = given.addresses();
         self.emit(Record::Instance { given: Box::new(given), spec: Box::new(spec.clone()), plan, revision });
@@ -173,6 +174,12 @@ impl Engine {
         self.reserve(id);
         self.movable.push_back(id);
         Ok(id)
+    }
+
+    /// The plan of an instance: of a service's revision, or of none.
+    pub(super) fn plan_of(spec: &InstanceSpec, given: &Assignment, revision: Option<u64>) -> Plan {
+        let plan = if revision.is_some() { plan::instance } else { plan::one_off };
+        plan(spec, given)
     }
 
     /// What a link of an instance would get by these address books.

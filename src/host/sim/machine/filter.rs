@@ -1,6 +1,6 @@
 //! Anchors and their tables.
 
-use super::{Done, ENOENT, Machine, error};
+use super::{Done, ENOENT, ESRCH, Machine, error};
 use crate::host::Op;
 
 impl Machine {
@@ -22,7 +22,10 @@ impl Machine {
                 let loaded = self.anchors.get_mut(anchor);
                 let loaded = loaded.ok_or_else(|| error(ENOENT, format!("anchor {anchor} is not loaded")))?;
                 for table in tables {
-                    loaded.tables.entry(table.clone()).or_default().extend(addresses);
+                    // Only what the rules declare, as in pf and nft.
+                    let members = loaded.tables.get_mut(table);
+                    let missing = || error(ESRCH, format!("there is no table {table} in {anchor}"));
+                    members.ok_or_else(missing)?.extend(addresses);
                 }
                 Ok(())
             }

@@ -22,6 +22,7 @@ use crate::host::{Failure, Inventory, Mac, Mount, Op, Process, Reply, SeenJail, 
 // The numbers of FreeBSD's errno(2).
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
 const ENXIO: i32 = 6;
 const EBUSY: i32 = 16;
 const EEXIST: i32 = 17;
