@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::{World, declare, fabric, instance, service, shop};
-use warren::config::spec::{OnStopFailure, RestartPolicy};
+use warren::config::spec::{OnStopFailure, RestartPolicy, TemplateSource, TemplateSpec};
 use warren::host::sim::Behaviour;
 use warren::host::{Op, Status};
 use warren::lifecycle::engine::{Command, Effect, Event, NameChange};
@@ -56,6 +56,33 @@ fn scaling_starts_and_stops_the_difference() {
     world.settle();
     assert_eq!(world.engine.state.service("shop", "api").unwrap().current, before, "the youngest go");
     assert_eq!(world.sim.machine().jails.len(), 6);
+}
+
+#[test]
+fn no_more_of_a_service_than_its_file_could_say() {
+    let mut alone = service("alone", 1, &[]);
+    alone.instance.template = TemplateSpec {
+        name: "shared".into(),
+        source: TemplateSource::Shared { path: "/jails/alone".into() },
+    };
+    let mut world = World::new();
+    world.ask(declare(fabric(vec![alone, service("many", 1, &[])]))).unwrap();
+    world.settle();
+    let mut scale = |service: &str, replicas| {
+        let scaled = world.ask(Command::Scale { fabric: "shop".into(), service: service.into(), replicas });
+        world.settle();
+        (scaled.map_err(|refusal| refusal.message), world.ready("shop", service))
+    };
+    // Two that mount into one root: the one that goes first would take the other's mounts.
+    let (refused, there) = scale("alone", 2);
+    assert!(refused.unwrap_err().contains("mounts into /jails/alone, which 2 instances share"));
+    assert_eq!(there, 1);
+    let (refused, there) = scale("many", 300);
+    let said = refused.unwrap_err();
+    assert!(said.contains("252 IPv4 addresses to give out"), "{said}");
+    assert_eq!(there, 1);
+    assert_eq!(scale("alone", 0).1, 0);
+    assert_eq!(scale("alone", 1).1, 1);
 }
 
 /// The hooks that ran, in order.

@@ -41,7 +41,6 @@ use diagnostics::{Places, Problems};
 pub use diagnostics::{Problem, Report};
 pub use diff::{Change, Changes, ServiceChange, diff};
 pub use document::Document;
-pub(crate) use rules::MOST_REPLICAS;
 pub use schema::schema;
 use spec::FabricSpec;
 

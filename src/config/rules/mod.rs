@@ -15,7 +15,6 @@ pub(super) mod words;
 
 pub(super) use addresses::overlaps;
 pub(super) use ports::Published;
-pub(crate) use service::MOST_REPLICAS;
 
 use super::diagnostics::{Problem, join};
 use super::spec::FabricSpec;

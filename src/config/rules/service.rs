@@ -12,7 +12,7 @@ use super::{instance, words};
 /// The host name `<service>-<id>` is one label of DNS: 63 bytes less 9.
 const LONGEST_NAME: usize = 54;
 /// Far beyond what one machine runs, and far below what overflows anything; the file's `replicas` is a `u16` for it.
-pub const MOST_REPLICAS: u32 = u16::MAX as u32;
+const MOST_REPLICAS: u32 = u16::MAX as u32;
 /// More often than this a probe is load and not a question.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 

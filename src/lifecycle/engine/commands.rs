@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::services::asked;
 use super::{Command, Effect, Engine, NameChange, Refusal};
-use crate::config::MOST_REPLICAS;
+use crate::config;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
 use crate::fabric;
 use crate::ids::Id;
@@ -198,21 +198,11 @@ impl Engine {
         let Some(spec) = spec else {
             return Err(Refusal::not_found(format!("the fabric `{fabric}` has no service `{service}`")));
         };
-        if replicas > MOST_REPLICAS {
-            return Err(Refusal::conflict(format!(
-                "{replicas} replicas are beyond {MOST_REPLICAS}, the most a service may have"
-            )));
-        }
-        for link in &spec.instance.links {
-            if let crate::config::spec::AddressMode::Fixed { addresses } = &link.address {
-                let v4 = addresses.iter().filter(|a| a.is_ipv4()).count();
-                let most = v4.max(addresses.len() - v4);
-                if replicas as usize > most {
-                    return Err(Refusal::conflict(format!(
-                        "service `{service}` has {most} fixed addresses on `{}`, so it cannot have {replicas} replicas",
-                        link.network
-                    )));
-                }
+        // More of it must be as right as if the file said so. Fewer always may be, whatever rules came since.
+        if replicas > spec.replicas {
+            let more = BTreeMap::from([(service.clone(), replicas)]);
+            if let Err(report) = config::scaled(&self.state.fabrics[&fabric].spec, &more) {
+                return Err(Refusal::conflict(format!("{report:#}")));
             }
         }
         self.emit(Record::Scale { fabric: fabric.clone(), service: service.clone(), replicas });
