@@ -32,10 +32,14 @@ impl Engine {
     pub(super) fn declare(&mut self, spec: FabricSpec) -> Answer {
         self.check_declaration(&spec)?;
         let name = spec.name.clone();
+        let before = self.state.fabrics.get(&name).map(|old| old.spec.clone());
         let revision = self.now.max(self.last_revision(&name) + 1);
         let revisions = self.revisions(&spec, revision);
         self.emit(Record::Fabric { spec: Box::new(spec), revision, revisions });
         self.out.effects.push(Effect::Name(NameChange::Zone(name.clone())));
+        if let Some(before) = before {
+            self.apply_live(&before);
+        }
         self.policies_stale = true;
         self.unsettled.insert(name.clone());
         self.tell("declared", json!({ "fabric": name }));
@@ -93,7 +97,10 @@ impl Engine {
                         network.name
                     )));
                 }
-                Some(_) => {}
+                Some(there) => {
+                    let before = old.and_then(|old| old.spec.networks.get(&network.name));
+                    self.check_pool(there, before, network)?;
+                }
                 None => self.check_overlap(spec, network)?,
             }
         }
@@ -300,6 +307,7 @@ fn same_wires(a: &NetworkSpec, b: &NetworkSpec) -> bool {
         isolated: false,
         peers: Vec::new(),
         quarantine: std::time::Duration::ZERO,
+        exclude: Vec::new(),
         ..n.clone()
     };
     wires(a) == wires(b)

@@ -16,6 +16,7 @@ mod drift;
 mod health;
 mod import;
 mod learn;
+mod live;
 mod recovery;
 mod services;
 mod text;

@@ -1,5 +1,7 @@
 //! The engine on the sim: the main job and its turns. What fails and dies at every point is in tests/leaks.
 
+mod live;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;

@@ -1,0 +1,130 @@
+//! What is declared anew and changes no instance is in force at once.
+
+use std::time::Duration;
+
+use warren::config::spec::{
+    CommandLine, FabricSpec, Health, NetworkSpec, Probe, Proto, ServicePort, ServiceSpec,
+};
+use warren::host::sim::Behaviour;
+use warren::host::{Op, Status};
+use warren::lifecycle::engine::{Command, NameChange};
+use warren::store::Stage;
+
+use crate::support::{World, declare, fabric, service};
+
+fn health(command: &str) -> Option<Health> {
+    Some(Health {
+        probe: Probe::Command { command: CommandLine::Shell(command.into()) },
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        failures: 2,
+        grace: Duration::from_secs(600),
+    })
+}
+
+/// One service, whose probes say what their command says.
+fn world(first: Option<Health>) -> (World, FabricSpec) {
+    let world = World::new();
+    world.sim.script(|job| match () {
+        () if job.id.ends_with(".main") => Behaviour::Runs,
+        () if job.command == CommandLine::Shell("ill".into()) => Behaviour::Ends(Status::Exited(1)),
+        () => Behaviour::Ends(Status::Exited(0)),
+    });
+    let mut one = service("one", 1, &[]);
+    one.health = first;
+    (world, fabric(vec![one]))
+}
+
+fn one(spec: &mut FabricSpec) -> &mut ServiceSpec {
+    spec.services.get_mut("one").unwrap()
+}
+
+fn net(spec: &mut FabricSpec) -> &mut NetworkSpec {
+    spec.networks.get_mut("net").unwrap()
+}
+
+fn declared(world: &mut World, spec: &FabricSpec) {
+    world.ask(declare(spec.clone())).unwrap();
+    world.settle_within(Duration::from_secs(10));
+}
+
+fn stage(world: &World) -> Stage {
+    world.engine.state.instances.values().next().unwrap().unit.stage
+}
+
+#[test]
+fn a_health_check_that_never_passes_is_taken_away_and_the_instance_is_ready() {
+    let (mut world, mut spec) = world(health("ill"));
+    declared(&mut world, &spec);
+    let ids: Vec<_> = world.engine.state.instances.keys().copied().collect();
+    assert_eq!(stage(&world), Stage::Running);
+    one(&mut spec).health = None;
+    declared(&mut world, &spec);
+    assert_eq!(stage(&world), Stage::Ready);
+    // Mended instead of taken away, it is the same; and a new one is asked of a ready instance, too.
+    one(&mut spec).health = health("ill");
+    declared(&mut world, &spec);
+    assert_eq!(stage(&world), Stage::Running, "{:#?}", world.events);
+    one(&mut spec).health = health("well");
+    declared(&mut world, &spec);
+    assert_eq!(stage(&world), Stage::Ready);
+    assert!(world.engine.state.instances.keys().copied().eq(ids), "an instance was replaced");
+}
+
+#[test]
+fn another_interval_does_not_wait_for_the_end_of_the_last() {
+    let (mut world, mut spec) = world(health("well"));
+    one(&mut spec).health.as_mut().unwrap().interval = Duration::from_secs(3600);
+    declared(&mut world, &spec);
+    one(&mut spec).health = health("well");
+    let asked = |world: &World| {
+        world.sim.log().iter().filter(|op| matches!(op, Op::Run(job) if job.id.contains(".probe."))).count()
+    };
+    let before = asked(&world);
+    declared(&mut world, &spec);
+    assert!((9..=12).contains(&(asked(&world) - before)), "{} probes in 10 s", asked(&world) - before);
+}
+
+#[test]
+fn ports_that_change_are_in_the_zone() {
+    let (mut world, mut spec) = world(None);
+    declared(&mut world, &spec);
+    one(&mut spec).ports = vec![ServicePort { name: "http".into(), port: 80, proto: Proto::Tcp }];
+    world.names.clear();
+    declared(&mut world, &spec);
+    let id = *world.engine.state.instances.keys().next().unwrap();
+    assert!(
+        matches!(&world.names[..], [NameChange::Zone(_), NameChange::Publish { ports, .. }, NameChange::Ready(of, true)]
+            if ports == &spec.services["one"].ports && *of == id),
+        "{:?}",
+        world.names
+    );
+}
+
+#[test]
+fn a_pool_keeps_to_what_is_declared_now() {
+    let (mut world, mut spec) = world(None);
+    declared(&mut world, &spec);
+    let address = |world: &World| world.engine.state.instances.values().next().unwrap().given.addresses()[0];
+    let first = address(&world);
+    // What somebody holds cannot be another's.
+    net(&mut spec).exclude = vec![(first, first)];
+    let refused = world.ask(declare(spec.clone())).unwrap_err();
+    assert!(refused.message.contains(&format!("holds {first} (excluded)")), "{}", refused.message);
+    let others = ["10.77.1.4".parse().unwrap(), "10.77.1.20".parse().unwrap()];
+    net(&mut spec).exclude = vec![(others[0], others[1])];
+    net(&mut spec).quarantine = Duration::from_secs(7200);
+    declared(&mut world, &spec);
+    let scale = |world: &mut World, replicas| {
+        let (fabric, service) = ("shop".into(), "one".into());
+        world.ask(Command::Scale { fabric, service, replicas }).unwrap();
+        world.settle_within(Duration::from_secs(600));
+    };
+    for _ in 0..3 {
+        scale(&mut world, 0);
+        scale(&mut world, 1);
+        let next = address(&world);
+        assert!(next != first, "{next} rests for two hours");
+        assert!(next < others[0] || next > others[1], "{next} is excluded");
+    }
+}
