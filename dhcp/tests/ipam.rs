@@ -96,6 +96,24 @@ fn an_exhausted_pool_says_what_rests_and_for_how_long() {
 }
 
 #[test]
+fn what_is_kept_apart_is_given_by_number_alone() {
+    let mut network = small();
+    let apart = ip("10.9.0.11");
+    network.v4.as_mut().unwrap().apart = vec![apart];
+    let mut ipam = with(&network);
+    assert_eq!(assign(&mut ipam, 1, Want::Fixed { address: apart, force: false }, 0), Ok(apart));
+    release(&mut ipam, 1, 1);
+    // Neither when it is preferred, nor when it has rested and all others are given.
+    assert_ne!(assign(&mut ipam, 2, Want::Prefer(apart), 1_000_000), Ok(apart));
+    let mut n = 10;
+    while let Ok(address) = assign(&mut ipam, n, Want::Auto, 1_000_000) {
+        assert_ne!(address, apart);
+        n += 1;
+    }
+    assert_eq!(assign(&mut ipam, 2 + n, Want::Fixed { address: apart, force: false }, 1_000_000), Ok(apart));
+}
+
+#[test]
 fn an_owner_gets_its_old_address_back_at_once_and_others_do_not() {
     let mut ipam = with(&small());
     assign(&mut ipam, 1, Want::Auto, 0).unwrap();

@@ -106,8 +106,10 @@ impl<'a> Made<'a> {
                 gateway_mac: draw_mac(made.draw()),
                 dhcp_mac: draw_mac(made.draw()),
             };
-            let change =
-                made.ipam.decide_add_network(&pool(network, &given)).map_err(|e| Fail::new(e.to_string()))?;
+            let change = made
+                .ipam
+                .decide_add_network(&pool(spec, network, &given))
+                .map_err(|e| Fail::new(e.to_string()))?;
             made.ipam.apply(&change).map_err(|e| Fail::new(e.to_string()))?;
             made.networks.insert(&network.name, given);
         }

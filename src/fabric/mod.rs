@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use warren_dhcp::ipam::{AddressRange, Network, Subnet};
 
-use crate::config::spec::{FabricSpec, NetworkSpec};
+use crate::config::spec::{AddressMode, FabricSpec, NetworkSpec};
 use crate::firewall::{Policy, ServicePolicy};
 use crate::host::Mac;
 use crate::lifecycle::network::{NetworkAssignment, gateways};
@@ -74,7 +74,16 @@ pub fn policy<'a>(
 
 /// What the address books are told of a network. Its name there is its id: names are free to be used again.
 #[must_use]
-pub fn pool(spec: &NetworkSpec, given: &NetworkAssignment) -> Network {
+pub fn pool(fabric: &FabricSpec, spec: &NetworkSpec, given: &NetworkAssignment) -> Network {
+    let links = fabric.services.values().flat_map(|service| &service.instance.links);
+    let fixed: Vec<IpAddr> = (links.filter(|link| link.network == spec.name))
+        .filter_map(|link| match &link.address {
+            AddressMode::Fixed { addresses } => Some(addresses),
+            _ => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
     let excluded = |v4: bool| {
         let ranges = spec.exclude.iter().filter(move |(first, _)| first.is_ipv4() == v4);
         ranges.map(|(first, last)| AddressRange { first: *first, last: *last }).collect::<Vec<_>>()
@@ -83,7 +92,8 @@ pub fn pool(spec: &NetworkSpec, given: &NetworkAssignment) -> Network {
         gateway,
         dhcp,
         dns: gateway,
-        exclusions: excluded(gateway.map_or(matches!(prefix, IpNet::V4(_)), |g| g.is_ipv4())),
+        exclusions: excluded(matches!(prefix, IpNet::V4(_))),
+        apart: fixed.iter().copied().filter(|address| prefix.contains(address)).collect(),
         ..Subnet::new(prefix)
     };
     let mut network = Network::new(given.id.as_str(), None, None);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warren::config::spec::{
-    CommandLine, FabricSpec, Health, NetworkSpec, Probe, Proto, ServicePort, ServiceSpec,
+    AddressMode, CommandLine, FabricSpec, Health, NetworkSpec, Probe, Proto, ServicePort, ServiceSpec,
 };
 use warren::host::sim::Behaviour;
 use warren::host::{Op, Status};
@@ -127,4 +127,34 @@ fn a_pool_keeps_to_what_is_declared_now() {
         assert!(next != first, "{next} rests for two hours");
         assert!(next < others[0] || next > others[1], "{next} is excluded");
     }
+}
+
+#[test]
+fn a_fixed_address_is_nobody_elses_and_the_other_family_comes_from_the_pool() {
+    let mut world = World::new();
+    let mut fixed = service("fixed", 1, &["many"]);
+    // The first two that the pool would give.
+    let own: Vec<std::net::IpAddr> = vec!["10.77.1.3".parse().unwrap(), "10.77.1.4".parse().unwrap()];
+    fixed.instance.links[0].address = AddressMode::Fixed { addresses: own.clone() };
+    let spec = fabric(vec![service("many", 3, &[]), fixed]);
+    declared(&mut world, &spec);
+    assert_eq!((world.ready("shop", "many"), world.ready("shop", "fixed")), (3, 1), "{:#?}", world.events);
+    for instance in world.engine.state.instances.values() {
+        let addresses = instance.given.addresses();
+        assert_eq!(own.contains(&addresses[0]), instance.given.service == "fixed", "{addresses:?}");
+        assert!(addresses[1].is_ipv6(), "{addresses:?}");
+    }
+    // Declared later, they are kept from then on.
+    let mut spec = spec;
+    let later: std::net::IpAddr = "10.77.1.8".parse().unwrap();
+    let mut other = service("other", 1, &[]);
+    other.instance.links[0].address = AddressMode::Fixed { addresses: vec![later] };
+    other.replicas = 0;
+    spec.services.insert("other".into(), other);
+    declared(&mut world, &spec);
+    let (fabric, service) = ("shop".into(), "many".into());
+    world.ask(Command::Scale { fabric, service, replicas: 20 }).unwrap();
+    world.settle_within(Duration::from_secs(10));
+    assert_eq!(world.ready("shop", "many"), 20);
+    assert!(world.engine.state.ipam.owner_of(later).is_none());
 }

@@ -273,7 +273,7 @@ impl NetworkState {
                 pool.check(network, owner, address, now, force)?;
                 (address, How::Fixed)
             }
-            Want::Prefer(address) if pool.check(network, owner, address, now, false).is_ok() => {
+            Want::Prefer(address) if pool.may_prefer(network, owner, address, now) => {
                 (address, How::Preferred)
             }
             _ => pool.choose(network, owner, now)?,

@@ -76,6 +76,9 @@ pub struct Subnet {
     /// Addresses kept for named owners.
     #[serde(default)]
     pub reservations: Vec<Reservation>,
+    /// Addresses that only who asks for them by number is given: automatic choice steps over them.
+    #[serde(default)]
+    pub apart: Vec<IpAddr>,
 }
 
 impl Subnet {
@@ -90,6 +93,7 @@ impl Subnet {
             dns: nth(1),
             exclusions: Vec::new(),
             reservations: Vec::new(),
+            apart: Vec::new(),
         }
     }
 
@@ -212,6 +216,9 @@ fn check_subnet(subnet: &Subnet) -> Result<(), String> {
         if first > last {
             return Err(format!("exclusion {first} to {last} runs backwards"));
         }
+    }
+    if let Some(outside) = subnet.apart.iter().find(|address| !prefix.contains(*address)) {
+        return Err(format!("{outside}, which is kept apart, is not in {prefix}"));
     }
     let mut owners = std::collections::BTreeSet::new();
     let mut addresses = std::collections::BTreeSet::new();

@@ -64,7 +64,9 @@ pub(super) struct Pool {
     blocked: RangeSet,
     reserved: BTreeMap<u128, Owner>,
     reserved_by_owner: BTreeMap<Owner, u128>,
-    /// Everything automatic choice must step over: blocked, reserved, given and resting.
+    /// Given by number alone.
+    apart: BTreeSet<u128>,
+    /// Everything automatic choice must step over: blocked, reserved, apart, given and resting.
     unavailable: RangeSet,
     owners: BTreeMap<u128, Owner>,
     holds: BTreeMap<u128, Hold>,
@@ -89,6 +91,8 @@ impl Pool {
             reserved.insert(value, r.owner.clone());
             reserved_by_owner.insert(r.owner.clone(), value);
         }
+        let apart: BTreeSet<u128> = subnet.apart.iter().map(|address| to_value(*address)).collect();
+        apart.iter().for_each(|value| unavailable.insert(*value, *value));
         Pool {
             size: (last - first).saturating_add(1) - blocked.count_within(first, last),
             subnet: subnet.clone(),
@@ -97,6 +101,7 @@ impl Pool {
             blocked,
             reserved,
             reserved_by_owner,
+            apart,
             unavailable,
             owners: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -217,6 +222,11 @@ impl Pool {
         Ok(())
     }
 
+    /// May `owner` have this address rather than another, not having been told it?
+    pub(super) fn may_prefer(&self, network: &str, owner: &Owner, address: IpAddr, now: u64) -> bool {
+        !self.apart.contains(&to_value(address)) && self.check(network, owner, address, now, false).is_ok()
+    }
+
     /// The address automatic choice gives `owner`: the one reserved for them; else the next free one after the last
     /// given; else, the pool being used up, the one that has rested longest past its time.
     pub(super) fn choose(&self, network: &str, owner: &Owner, now: u64) -> Result<(IpAddr, How), IpamError> {
@@ -227,14 +237,14 @@ impl Pool {
         let around = || self.cursor.checked_sub(1).and_then(|end| self.unavailable.next_gap(self.first, end));
         let rested = || {
             let due = self.by_until.iter().take_while(|(until, _)| *until <= now);
-            due.map(|&(_, value)| value).find(|value| !self.reserved.contains_key(value))
+            due.map(|&(_, value)| value).find(|value| self.is_for_anyone(*value))
         };
         let chosen = self.unavailable.next_gap(self.cursor, self.last).or_else(around).or_else(rested);
         if let Some(address) = chosen.and_then(|v| self.address(v)) {
             return Ok((address, How::Auto));
         }
         let next_free_at =
-            self.by_until.iter().find(|(_, v)| !self.reserved.contains_key(v)).map(|(until, _)| *until);
+            self.by_until.iter().find(|(_, v)| self.is_for_anyone(*v)).map(|(until, _)| *until);
         let PoolUsage { size, used, quarantined } = self.usage();
         Err(IpamError::Exhausted {
             network: network.to_owned(),
@@ -291,8 +301,13 @@ impl Pool {
         self.cursor = if (self.first..=self.last).contains(&value) { value } else { self.first };
     }
 
+    /// Whether automatic choice may give it to whoever comes.
+    fn is_for_anyone(&self, value: u128) -> bool {
+        !self.reserved.contains_key(&value) && !self.apart.contains(&value)
+    }
+
     fn make_available(&mut self, value: u128) {
-        if !self.reserved.contains_key(&value) && !self.blocked.contains(value) {
+        if self.is_for_anyone(value) && !self.blocked.contains(value) {
             self.unavailable.remove(value);
         }
     }

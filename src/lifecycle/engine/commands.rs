@@ -97,10 +97,7 @@ impl Engine {
                         network.name
                     )));
                 }
-                Some(there) => {
-                    let before = old.and_then(|old| old.spec.networks.get(&network.name));
-                    self.check_pool(there, before, network)?;
-                }
+                Some(there) => self.check_pool(spec, network, there)?,
                 None => self.check_overlap(spec, network)?,
             }
         }

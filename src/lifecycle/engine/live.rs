@@ -2,8 +2,8 @@
 //! instance being replaced (`restart`, `depends_on`, `publish`, the rules) is read where it is used.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::Duration;
+
+use warren_dhcp::ipam::Network;
 
 use super::{Effect, Engine, NameChange, Refusal};
 use crate::config::spec::{FabricSpec, NetworkSpec};
@@ -17,9 +17,8 @@ impl Engine {
         let Some(fabric) = self.state.fabrics.get(&before.name) else { return };
         let mut pools = Vec::new();
         for (name, declared) in &fabric.spec.networks {
-            let changed = before.networks.get(name).is_some_and(|old| pool_of(old) != pool_of(declared));
             let unit = fabric.networks.get(name).and_then(|id| self.state.networks.get(id));
-            pools.extend(unit.filter(|_| changed).map(|unit| fabric::pool(declared, &unit.given)));
+            pools.extend(unit.and_then(|unit| self.changed_pool(&fabric.spec, declared, unit)));
         }
         let (mut asked, mut named) = (BTreeSet::new(), BTreeSet::new());
         for (name, declared) in &fabric.spec.services {
@@ -47,19 +46,21 @@ impl Engine {
         }
     }
 
+    /// The pool of a network as it would be declared, if the books have another.
+    fn changed_pool(&self, spec: &FabricSpec, declared: &NetworkSpec, unit: &NetworkUnit) -> Option<Network> {
+        let pool = fabric::pool(spec, declared, &unit.given);
+        (self.state.ipam.network(&pool.name) != Some(&pool)).then_some(pool)
+    }
+
     /// Whether those who have addresses of a network could keep them if it were declared like this.
     pub(super) fn check_pool(
         &self,
-        there: &NetworkUnit,
-        before: Option<&NetworkSpec>,
+        spec: &FabricSpec,
         declared: &NetworkSpec,
+        unit: &NetworkUnit,
     ) -> Result<(), Refusal> {
-        if before.is_some_and(|before| pool_of(before) == pool_of(declared)) {
-            return Ok(());
-        }
-        let pool = fabric::pool(declared, &there.given);
-        let refuse = |e| Refusal::conflict(format!("network `{}`: {e}", declared.name));
-        self.state.ipam.decide_update_network(&pool).map(drop).map_err(refuse)
+        let Some(pool) = self.changed_pool(spec, declared, unit) else { return Ok(()) };
+        self.state.ipam.decide_update_network(&pool).map(drop).map_err(|e| Refusal::conflict(e.to_string()))
     }
 
     fn name_anew(&mut self, id: Id) {
@@ -78,9 +79,4 @@ impl Engine {
             _ => {}
         }
     }
-}
-
-/// The part of a network that its address pool is made of and that may change.
-fn pool_of(spec: &NetworkSpec) -> (&[(IpAddr, IpAddr)], Duration) {
-    (&spec.exclude, spec.quarantine)
 }

@@ -195,12 +195,14 @@ impl Engine {
         let fabric = self.state.fabrics.get(fabric).ok_or_else(missing)?;
         let network = (fabric.networks.get(&link.network)).and_then(|id| self.state.networks.get(id));
         let network = network.ok_or_else(missing)?;
+        // The LAN's addresses are its own to give.
+        let pool4 = if network.spec.lan_dhcp { Want::Nothing } else { Want::AutoIfPresent };
         let (v4, v6) = match &link.address {
-            AddressMode::Fixed { addresses } => {
-                (free_fixed(books, addresses, true), free_fixed(books, addresses, false))
-            }
-            AddressMode::Dhcp if network.spec.lan_dhcp => (Want::Nothing, Want::AutoIfPresent),
-            _ => (Want::AutoIfPresent, Want::AutoIfPresent),
+            AddressMode::Fixed { addresses } => (
+                free_fixed(books, addresses, true).unwrap_or(pool4),
+                free_fixed(books, addresses, false).unwrap_or(Want::AutoIfPresent),
+            ),
+            _ => (pool4, Want::AutoIfPresent),
         };
         let name = network.given.id;
         let request = AssignRequest {
@@ -249,11 +251,12 @@ impl Engine {
             gateway_mac: fabric::draw_mac(gateway),
             dhcp_mac: fabric::draw_mac(dhcp),
         };
-        let Some(spec) = self.state.fabrics.get(fabric).and_then(|f| f.spec.networks.get(name)).cloned()
+        let declared = self.state.fabrics.get(fabric).map(|there| &there.spec);
+        let Some((whole, spec)) = declared.and_then(|whole| Some((whole, whole.networks.get(name)?.clone())))
         else {
             return Err(Refusal::not_found(format!("network `{name}` is not declared")));
         };
-        let pool = fabric::pool(&spec, &given);
+        let pool = fabric::pool(whole, &spec, &given);
         let change =
             self.state.ipam.decide_add_network(&pool).map_err(|e| Refusal::conflict(e.to_string()))?;
         self.emit(Record::Address { change });
@@ -445,14 +448,11 @@ impl Engine {
     }
 }
 
-fn free_fixed(books: &Ipam, addresses: &[IpAddr], v4: bool) -> Want {
-    let mut of_family = addresses.iter().filter(|a| a.is_ipv4() == v4).peekable();
-    if of_family.peek().is_none() {
-        return Want::Nothing;
-    }
-    let first = addresses.iter().find(|a| a.is_ipv4() == v4).copied();
-    let free = of_family.find(|a| books.owner_of(**a).is_none()).copied();
-    free.or(first).map_or(Want::Nothing, |address| Want::Fixed { address, force: true })
+/// The first of a list that is free, else the first: its holder is named by the refusal. None has none of the family.
+fn free_fixed(books: &Ipam, addresses: &[IpAddr], v4: bool) -> Option<Want> {
+    let of_family = || addresses.iter().copied().filter(|a| a.is_ipv4() == v4);
+    let address = of_family().find(|a| books.owner_of(*a).is_none()).or_else(|| of_family().next())?;
+    Some(Want::Fixed { address, force: true })
 }
 
 /// Whether two instances of this cannot be at once: they would have the same address, or mount on the same places.
