@@ -86,6 +86,26 @@ fn another_interval_does_not_wait_for_the_end_of_the_last() {
 }
 
 #[test]
+fn a_health_command_runs_as_the_instances_own_do() {
+    let (mut world, mut spec) = world(health("well"));
+    one(&mut spec).instance.env.insert("PGPORT".into(), "5433".into());
+    one(&mut spec).instance.jail_user = Some("postgres".into());
+    one(&mut spec).instance.fib = Some(1);
+    declared(&mut world, &spec);
+    let jobs = |what: &str| -> Vec<_> {
+        let of = |op: &Op| match op {
+            Op::Run(job) | Op::Spawn(job) if job.id.contains(what) => {
+                Some((job.env.get("PGPORT").cloned(), job.user.clone(), job.fib, job.clean_env))
+            }
+            _ => None,
+        };
+        world.sim.log().iter().filter_map(of).collect()
+    };
+    assert_eq!(jobs(".probe.").first(), jobs(".main").first());
+    assert!(jobs(".probe.")[0].0.is_some());
+}
+
+#[test]
 fn ports_that_change_are_in_the_zone() {
     let (mut world, mut spec) = world(None);
     declared(&mut world, &spec);

@@ -8,7 +8,7 @@ use super::{Engine, Flight, Timer};
 use crate::config::spec::{CommandLine, Health, Probe};
 use crate::host::{Failure, Job, Op, Question, Reply, Status};
 use crate::ids::Id;
-use crate::store::{Record, Stage, Why, WhyKind};
+use crate::store::{InstanceUnit, Record, Stage, Why, WhyKind};
 
 /// How long between two looks whether an instance without a main process has any process left.
 const COUNT_EVERY: u64 = 1_000;
@@ -87,7 +87,7 @@ impl Engine {
             Probe::Http { port, path } => Ok(Question::Http { port, path }),
         };
         let op = match question {
-            Err(command) => Op::Run(probe_job(id, self.jail(id), (asked, self.now), command, timeout)),
+            Err(command) => Op::Run(probe_job(instance, (asked, self.now), command, timeout)),
             Ok(question) => {
                 let Some(address) = instance.given.addresses().first().copied() else {
                     // The LAN has given it none yet.
@@ -183,17 +183,25 @@ impl Engine {
     }
 }
 
-fn probe_job(id: Id, jail: String, (asked, now): (u64, u64), command: CommandLine, timeout: Duration) -> Job {
+/// Runs as the instance's own commands do: with their environment, as their user.
+fn probe_job(
+    instance: &InstanceUnit,
+    (asked, now): (u64, u64),
+    command: CommandLine,
+    timeout: Duration,
+) -> Job {
+    let (given, spec) = (&instance.given, &instance.spec);
+    let id = given.id;
     Job {
         // The time tells the probes of one daemon from those of the next.
         id: format!("{id}.probe.{now}.{asked}"),
-        jail: Some(jail),
+        jail: Some(given.jail(spec)),
         command,
-        env: std::collections::BTreeMap::new(),
-        clean_env: true,
-        user: None,
-        system_jail_user: false,
-        fib: None,
+        env: spec.env.clone(),
+        clean_env: spec.clean_env,
+        user: spec.jail_user.clone(),
+        system_jail_user: spec.system_jail_user,
+        fib: spec.fib,
         timeout: Some(timeout),
         log: id.to_string(),
         consolelog: None,
