@@ -92,15 +92,19 @@ pub async fn bring(
     if !matches!(ended, Ended::Interrupted) {
         return watch.report("up", ended).await;
     }
-    // What is not ready goes; what is ready stays.
+    // What was declared before is declared again; of a new fabric what is ready stays.
     watch.finish();
     if !output.json {
         out::note("interrupted: what is not ready is undone");
     }
-    let _: Value = client.post(&format!("/v1/fabrics/{}/cancel", segment(&spec.name)), &json!({})).await?;
+    let canceled: Value =
+        client.post(&format!("/v1/fabrics/{}/cancel", segment(&spec.name)), &json!({})).await?;
     match watch.until(Goal::Either, false).await? {
         Ended::Reached(fabric) => {
             let text = match &fabric {
+                Some(_) if canceled["back"] == true => {
+                    format!("{}: it is as it was declared before", spec.name)
+                }
                 Some(_) => format!("{}: what was not ready is gone, the rest stays", spec.name),
                 None => format!("{}: nothing was ready, and all of it is gone again", spec.name),
             };

@@ -345,6 +345,10 @@ impl State {
             if entry.revision != *revision {
                 entry.revision = *revision;
                 entry.outdated.append(&mut entry.current);
+                // An earlier revision may be the present one again.
+                let again = |id: &Id| self.instances.get(id).is_some_and(|i| i.revision == Some(*revision));
+                let (current, outdated) = std::mem::take(&mut entry.outdated).into_iter().partition(again);
+                (entry.current, entry.outdated) = (current, outdated);
             }
         }
         services.values_mut().for_each(ServiceState::forgive);

@@ -1,5 +1,6 @@
 //! The engine on the sim: the main job and its turns. What fails and dies at every point is in tests/leaks.
 
+mod cancel;
 mod live;
 #[path = "../support/mod.rs"]
 mod support;

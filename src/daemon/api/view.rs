@@ -384,22 +384,14 @@ pub fn networks(engine: &Engine, fabric: Option<&str>) -> Vec<Network> {
 pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
     let state = &engine.state;
     let fabric = state.fabrics.get(name)?;
-    let mut settled = !fabric.dropped;
     let mut stuck = Vec::new();
     let mut services = Vec::new();
     for (name, service) in &fabric.services {
         let spec = fabric.spec.services.get(name);
         let wanted = spec.map_or(0, |s| s.replicas);
-        // Those on their way down count as well: "settled" is when they are gone.
-        let going = (service.instances.iter().filter_map(|id| state.instances.get(id)))
-            .any(|i| i.revision.is_some() && i.unit.stage == Stage::Stopping);
-        let complete = service.current.len() == wanted as usize
-            && service.current.is_subset(&service.ready)
-            && service.outdated.is_empty()
-            && !going;
-        settled &= complete;
+        let complete = engine.is_complete(service, wanted);
         // A service that gave up stands in nobody's way while it is cleaned up after, nor where all is to go.
-        if service.halted && !complete && !going && !fabric.dropped {
+        if service.halted && !complete && !engine.is_going(service) && !fabric.dropped {
             stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));
         }
         services.push(Service {
@@ -431,7 +423,6 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
     }
     let networks = networks(engine, Some(name));
     for network in &networks {
-        settled &= network.stage == Stage::Ready.as_str();
         if network.stage == Stage::Failed.as_str() {
             stuck.push(format!(
                 "network {} could not be taken down whole: {}",
@@ -444,7 +435,6 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
         stuck.extend(network.drift.iter().map(|text| format!("network {}: {text}", network.name)));
     }
     stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
-    settled &= networks.len() == fabric.spec.networks.len();
     Some(Fabric {
         name: fabric.spec.name.clone(),
         domain: fabric.spec.domain.clone(),
@@ -452,7 +442,7 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
         going: fabric.dropped,
         services,
         networks,
-        settled,
+        settled: engine.is_settled(&fabric.spec.name),
         stuck,
     })
 }

@@ -31,6 +31,14 @@ impl Engine {
 
     pub(super) fn declare(&mut self, spec: FabricSpec) -> Answer {
         self.check_declaration(&spec)?;
+        self.begin_declaration(&spec.name);
+        let name = spec.name.clone();
+        self.put(spec);
+        Ok(json!({ "fabric": name }))
+    }
+
+    /// Writes down a declaration that was checked.
+    pub(super) fn put(&mut self, spec: FabricSpec) {
         let name = spec.name.clone();
         let before = self.state.fabrics.get(&name).map(|old| old.spec.clone());
         let revision = self.now.max(self.last_revision(&name) + 1);
@@ -43,7 +51,6 @@ impl Engine {
         self.policies_stale = true;
         self.unsettled.insert(name.clone());
         self.tell("declared", json!({ "fabric": name }));
-        Ok(json!({ "fabric": name }))
     }
 
     /// Everything that could make a declaration fail half-way, asked before anything is changed.
@@ -138,10 +145,17 @@ impl Engine {
     fn revisions(&self, spec: &FabricSpec, new: u64) -> BTreeMap<String, u64> {
         let old = self.state.fabrics.get(&spec.name);
         let of_old = |name: &String| old.and_then(|old| old.services.get(name)).map(|there| there.revision);
+        // What was declared before and is declared again finds those that are left of it.
+        let again = |name: &String, instance: &InstanceSpec| {
+            let left = old.and_then(|old| old.services.get(name)).into_iter().flat_map(|s| &s.outdated);
+            let mut left = left.filter_map(|id| self.state.instances.get(id));
+            left.find(|unit| *unit.spec == *instance).and_then(|unit| unit.revision)
+        };
         let wanted = spec.services.iter().map(|(name, service)| {
             let same = (old.and_then(|old| old.spec.services.get(name)))
                 .is_some_and(|before| before.instance == service.instance);
-            (name.clone(), of_old(name).filter(|_| same).unwrap_or(new))
+            let there = if same { of_old(name) } else { again(name, &service.instance) };
+            (name.clone(), there.unwrap_or(new))
         });
         let unwanted = (old.into_iter().flat_map(|old| &old.services))
             .filter(|(name, _)| !spec.services.contains_key(*name))
@@ -154,7 +168,7 @@ impl Engine {
         services.map(|s| s.revision).max().unwrap_or(0)
     }
 
-    fn known(&self, fabric: &str) -> Result<(), Refusal> {
+    pub(super) fn known(&self, fabric: &str) -> Result<(), Refusal> {
         if self.state.fabrics.contains_key(fabric) {
             return Ok(());
         }
@@ -164,7 +178,7 @@ impl Engine {
         Err(Refusal::not_found(format!("no fabric is called `{fabric}`: {there}")))
     }
 
-    fn drop_fabric(&mut self, fabric: &str) -> Answer {
+    pub(super) fn drop_fabric(&mut self, fabric: &str) -> Answer {
         self.known(fabric)?;
         self.emit(Record::Drop { fabric: fabric.to_owned() });
         self.unsettled.insert(fabric.to_owned());
@@ -175,24 +189,6 @@ impl Engine {
             self.retry(id);
         }
         self.ask_again(|given| given.fabric == fabric);
-        Ok(json!({ "fabric": fabric }))
-    }
-
-    /// Stops what is not ready and wants no more than what is: Ctrl-C at `up`.
-    fn cancel(&mut self, fabric: &str) -> Answer {
-        self.known(fabric)?;
-        let state = &self.state.fabrics[fabric];
-        if state.services.values().all(|s| s.ready.is_empty()) {
-            return self.drop_fabric(fabric);
-        }
-        let ready: Vec<(String, usize)> = (state.spec.services.keys())
-            .map(|name| (name.clone(), state.services.get(name).map_or(0, |s| s.ready.len())))
-            .collect();
-        for (service, count) in ready {
-            let replicas = u32::try_from(count).unwrap_or(u32::MAX);
-            self.emit(Record::Scale { fabric: fabric.to_owned(), service, replicas });
-        }
-        self.unsettled.insert(fabric.to_owned());
         Ok(json!({ "fabric": fabric }))
     }
 

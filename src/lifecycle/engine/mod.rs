@@ -19,6 +19,7 @@ mod learn;
 mod live;
 mod recovery;
 mod services;
+mod settled;
 mod text;
 mod units;
 
@@ -311,6 +312,8 @@ pub struct Engine {
     waiting: VecDeque<Id>,
     /// Fabrics whose services may need more or fewer instances.
     unsettled: BTreeSet<String>,
+    /// Declarations that have not come true yet, with what each replaces; nothing, for a new fabric. Not stored.
+    under_way: BTreeMap<String, Option<Box<FabricSpec>>>,
     /// When each timer goes off: the heap may hold later times of it, too.
     armed: BTreeMap<Timer, u64>,
     timers: BinaryHeap<Reverse<(u64, Timer)>>,
@@ -341,6 +344,7 @@ impl Engine {
             movable: VecDeque::new(),
             waiting: VecDeque::new(),
             unsettled: BTreeSet::new(),
+            under_way: BTreeMap::new(),
             armed: BTreeMap::new(),
             timers: BinaryHeap::new(),
             ready_since: BTreeMap::new(),

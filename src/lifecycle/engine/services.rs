@@ -26,6 +26,7 @@ impl Engine {
             self.settle_service(name, service);
         }
         self.settle_networks(name);
+        self.end_declaration(name);
     }
 
     fn settle_service(&mut self, fabric_name: &str, name: &str) {
