@@ -15,16 +15,15 @@ use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
-use nix::pty::{Winsize, openpty};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::pipe;
+use tokio::io::AsyncReadExt;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
 
+use super::carry::{PATIENCE, carry, streams};
 use super::{Api, Rejected, Writer};
 use crate::config::spec::CommandLine;
-use crate::host::{Exit, Job, JobState, Status};
+use crate::host::{Exit, Failure, Host, Job, JobState, NoWitness, Op, Status};
 
 /// The protocol's name in the Upgrade header.
 pub const PROTOCOL: &str = "warren-exec";
@@ -32,8 +31,6 @@ pub const PROTOCOL: &str = "warren-exec";
 pub const FRAME_HEAD: usize = 5;
 /// The longest frame taken from a client.
 const MAX_FRAME: usize = 1 << 20;
-/// How long after a command's end its streams may still bring something.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A frame of the upgraded connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,12 +97,6 @@ pub struct ExecRequest {
     pub term: Option<String>,
 }
 
-/// The command's streams as we hold them.
-enum Ours {
-    Pipes { input: pipe::Sender, output: pipe::Receiver, error: pipe::Receiver },
-    Terminal(tokio::fs::File, OwnedFd),
-}
-
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 #[utoipa::path(post, path = "/v1/instances/{name}/exec", responses((status = 101, description = "frames, see src/daemon/api/exec.rs")))]
@@ -161,34 +152,59 @@ pub(super) async fn exec(
         |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
     let (ours, theirs) = streams(wanted.terminal).map_err(failed)?;
     let mut exits = api.handle.exits();
-    let (host, started) = (api.handle.host(), job.clone());
-    let terminal = wanted.terminal.is_some();
-    let begun = tokio::task::spawn_blocking(move || host.exec(&started, theirs, terminal)).await;
-    begun.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))??;
+    let running = begin(api.handle.host(), job, theirs, wanted.terminal.is_some()).await?;
     tokio::spawn(async move {
-        let awaited = job.id.clone();
         let host = api.handle.host();
-        let ended = end_of(&mut exits, &awaited, || {
-            let (host, job) = (Arc::clone(&host), awaited.clone());
+        let ended = end_of(&mut exits, &running.job, || {
+            let (host, job) = (Arc::clone(&host), running.job.clone());
             async move { tokio::task::spawn_blocking(move || host.job(&job)).await.ok()?.ok() }
         });
         if let Ok(connection) = upgrade.await {
-            carry(TokioIo::new(connection), ours, ended).await;
-        }
-        let host = api.handle.host();
-        let forgotten = tokio::task::spawn_blocking(move || {
-            // A caller that went away takes its command with it.
-            host.perform(&crate::host::Op::KillJob { job: job.id.clone() }, &crate::host::NoWitness)?;
-            host.forget_job(&job.id)
-        });
-        if let Ok(Err(failure)) = forgotten.await {
-            tracing::debug!(%failure, "a command could not be forgotten");
+            carry(TokioIo::new(connection), ours, ended, PATIENCE).await;
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     Ok(response)
+}
+
+/// A command that runs. It goes with its caller: wherever this is dropped, the command is killed and forgotten.
+struct Running {
+    host: Arc<dyn Host>,
+    job: String,
+}
+
+/// Starts a command. The caller may go at any moment, also while the keeper is asked: what comes of that is dropped then.
+async fn begin(
+    host: Arc<dyn Host>,
+    job: Job,
+    stdio: [OwnedFd; 3],
+    terminal: bool,
+) -> Result<Running, Rejected> {
+    let begun = tokio::task::spawn_blocking(move || {
+        host.exec(&job, stdio, terminal)?;
+        Ok::<_, Failure>(Running { host, job: job.id })
+    });
+    let begun = begun.await;
+    Ok(begun.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))??)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (host, job) = (Arc::clone(&self.host), std::mem::take(&mut self.job));
+        let forget = move || {
+            let killed = host.perform(&Op::KillJob { job: job.clone() }, &NoWitness);
+            if let Err(failure) = killed.and_then(|_| host.forget_job(&job)) {
+                tracing::debug!(%failure, job, "a command could not be forgotten");
+            }
+        };
+        // The keeper's answer is waited for, which no thread of the API does.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(forget)),
+            Err(_) => forget(),
+        }
+    }
 }
 
 /// How a job ends. Whoever heard too late asks what became of it: its own end may be among those that were missed.
@@ -212,105 +228,6 @@ async fn end_of<F: Future<Output = Option<JobState>>>(
     }
 }
 
-fn streams(terminal: Option<(u16, u16)>) -> std::io::Result<(Ours, [OwnedFd; 3])> {
-    let Some((columns, rows)) = terminal else {
-        let (input, theirs_in) = nix::unistd::pipe().map(|(r, w)| (w, r))?;
-        let (output, theirs_out) = nix::unistd::pipe()?;
-        let (error, theirs_err) = nix::unistd::pipe()?;
-        let ours = Ours::Pipes {
-            input: pipe::Sender::from_owned_fd(input)?,
-            output: pipe::Receiver::from_owned_fd(output)?,
-            error: pipe::Receiver::from_owned_fd(error)?,
-        };
-        return Ok((ours, [theirs_in, theirs_out, theirs_err]));
-    };
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(&size, None)?;
-    let (out, err) = (pty.slave.try_clone()?, pty.slave.try_clone()?);
-    let control = pty.master.try_clone()?;
-    let master = tokio::fs::File::from_std(std::fs::File::from(pty.master));
-    Ok((Ours::Terminal(master, control), [pty.slave, out, err]))
-}
-
-/// Carries bytes until the command has ended and all it wrote is out, or the caller is gone.
-async fn carry(
-    connection: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
-    ours: Ours,
-    ended: impl Future<Output = Status>,
-) {
-    let (mut from_caller, mut to_caller) = tokio::io::split(connection);
-    let (frames, mut outgoing) = mpsc::channel::<Frame>(64);
-    let mut input: Box<dyn tokio::io::AsyncWrite + Send + Unpin>;
-    let mut control = None;
-    match ours {
-        Ours::Pipes { input: pipe, output, error } => {
-            input = Box::new(pipe);
-            tokio::spawn(pump(output, frames.clone(), Frame::Output));
-            tokio::spawn(pump(error, frames.clone(), Frame::Error));
-        }
-        Ours::Terminal(master, fd) => {
-            let reader = master.try_clone().await;
-            input = Box::new(master);
-            control = Some(fd);
-            if let Ok(reader) = reader {
-                tokio::spawn(pump(reader, frames.clone(), Frame::Output));
-            }
-        }
-    }
-    drop(frames);
-    let caller = async {
-        while let Some(frame) = Frame::read(&mut from_caller).await {
-            match frame {
-                Frame::Input(data) if data.is_empty() => input = Box::new(tokio::io::sink()),
-                Frame::Input(data) => drop(input.write_all(&data).await),
-                Frame::Size(columns, rows) => resize(control.as_ref(), columns, rows),
-                _ => {}
-            }
-        }
-    };
-    let answers = tokio::spawn(async move {
-        while let Some(frame) = outgoing.recv().await {
-            if to_caller.write_all(&frame.encode()).await.is_err() {
-                break;
-            }
-        }
-        to_caller
-    });
-    let status = tokio::select! {
-        status = ended => status,
-        // Nobody is there to be told.
-        () = caller => return,
-    };
-    // A process left behind may hold the streams for ever; what the command wrote is out by then.
-    if let Ok(Ok(mut to_caller)) = tokio::time::timeout(LAST_WORDS, answers).await {
-        let _ = to_caller.write_all(&Frame::End(status).encode()).await;
-        let _ = to_caller.shutdown().await;
-    }
-}
-
-async fn pump(
-    mut from: impl tokio::io::AsyncRead + Unpin,
-    to: mpsc::Sender<Frame>,
-    kind: fn(Vec<u8>) -> Frame,
-) {
-    let mut buffer = vec![0; 16 * 1024];
-    // The other end of a terminal closing is an error on Linux, an end elsewhere.
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if to.send(kind(buffer[..count].to_vec())).await.is_err() {
-            return;
-        }
-    }
-}
-
-#[allow(unsafe_code)]
-fn resize(terminal: Option<&OwnedFd>, columns: u16, rows: u16) {
-    use std::os::fd::AsRawFd;
-    let Some(terminal) = terminal else { return };
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCSWINSZ reads a winsize from the pointer, which lives for the call. A failure leaves the old size.
-    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,5 +241,38 @@ mod tests {
         let asked = end_of(&mut exits, "mine", async || Some(JobState::Ended(Status::Exited(3))));
         let waited = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
         assert_eq!(waited.expect("it waits for ever"), Status::Exited(3));
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_caller_left_while_it_was_started_is_killed_and_forgotten() {
+        let sim = crate::host::sim::Sim::new();
+        let job = Job {
+            id: "a.exec".into(),
+            jail: None,
+            command: CommandLine::Argv(vec!["true".into()]),
+            env: BTreeMap::new(),
+            clean_env: true,
+            user: None,
+            system_jail_user: false,
+            fib: None,
+            timeout: None,
+            log: "a".into(),
+            consolelog: None,
+            console_below: None,
+        };
+        let (_ours, theirs) = streams(None).unwrap();
+        let mut asked = Box::pin(begin(Arc::new(sim.clone()), job, theirs, false));
+        // Once: the keeper is being asked when the caller's request goes.
+        let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
+        assert!(waits.await, "it was to wait for the keeper");
+        drop(asked);
+        let killed = || sim.log().contains(&Op::KillJob { job: "a.exec".into() });
+        for _ in 0..500 {
+            if killed() && sim.job("a.exec").unwrap() == JobState::Unknown {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("killed: {}, and it is {:?}", killed(), sim.job("a.exec"));
     }
 }

@@ -4,6 +4,7 @@
 //! `--group` too, members of `--read-group` may look. Everybody else is refused at the [door], before the request is read.
 //! Handlers say by [`Reader`] and [`Writer`] what they need.
 
+mod carry;
 pub(super) mod copy;
 mod door;
 mod exec;
