@@ -124,6 +124,57 @@ fn every_verb_in_the_life_of_a_fabric() {
     assert!(world.text(0, &["shutdown"]).contains("nothing runs"));
 }
 
+/// What follows `warren` where it is named as a command: in backquotes, and at the head of a line.
+fn named_commands(text: &str) -> Vec<Vec<&str>> {
+    let quoted = text.split('`').filter(|piece| piece.starts_with("warren "));
+    let lines = text.lines().filter(|line| line.starts_with("warren "));
+    let words = quoted.chain(lines).map(|command| command.split_whitespace().skip(1).collect());
+    words.filter(|words: &Vec<&str>| words.iter().all(|w| !w.contains("{"))).collect()
+}
+
+#[test]
+fn every_command_that_is_named_somewhere_is_there() {
+    use clap::CommandFactory;
+    fn texts(dir: &Path, found: &mut Vec<PathBuf>) {
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            let text = path.extension().is_some_and(|e| e == "md" || e == "rs");
+            if path.is_dir() {
+                texts(&path, found)
+            } else if text {
+                found.push(path)
+            }
+        }
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![here.join("README.md")];
+    texts(&here.join("docs"), &mut files);
+    texts(&here.join("src"), &mut files);
+    let program = warren::cli::Cli::command();
+    // Other programs' names begin so, and the program's own entries, which are not for people.
+    let ours = ["lab-kernel", "jail-init", "keeper", "beacon", "help"];
+    let mut seen = 0;
+    for file in &files {
+        for words in named_commands(&std::fs::read_to_string(file).unwrap()) {
+            let mut at = &program;
+            for word in words.iter().map(|word| word.trim_matches([',', '.', ';', '"'])) {
+                if ours.contains(&word) || !word.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    break;
+                }
+                let Some(next) = at.find_subcommand(word) else {
+                    let values =
+                        at.get_positionals().next().map(|arg| arg.get_possible_values()).unwrap_or_default();
+                    let known = values.is_empty() || values.iter().any(|value| value.matches(word, false));
+                    let well = known && !at.has_subcommands();
+                    assert!(well, "{}: `warren {}`", file.display(), words.join(" "));
+                    break;
+                };
+                (at, seen) = (next, seen + 1);
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} were found");
+}
+
 #[test]
 fn a_bad_file_changes_nothing() {
     let world = World::new();

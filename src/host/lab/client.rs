@@ -168,7 +168,7 @@ fn is_absence(error: &io::Error) -> bool {
 /// The lab-kernel is of another version, or confused.
 pub(super) fn unexpected(answer: &Answer) -> Failure {
     Failure::new(format!("the lab-kernel answered something unexpected: {answer:?}"))
-        .hint("is it of another version? `warren lab stop` ends it")
+        .hint("is it of another version? `warren lab off` ends it")
 }
 
 #[cfg(test)]
