@@ -306,6 +306,17 @@ fn fabrics_get_into_each_others_way() {
             "8080:80/tcp cannot be published: service `web` of fabric `other` has port 8080/tcp",
         ]
     );
+    let (lan, dev) =
+        (in_domain(&shop, "a", "corp.lan"), in_domain(&example("many.toml"), "b", "dev.corp.lan"));
+    let said = |one, two| config::conflicts(one, &[two]).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(said(&dev, &lan), ["the domain `dev.corp.lan` is below `corp.lan`, which fabric `a` has"]);
+    assert_eq!(said(&lan, &dev), ["fabric `b` has the domain `dev.corp.lan`, which is below `corp.lan`"]);
+    // It ends alike, and is beside it.
+    assert!(said(&in_domain(&dev, "b", "devcorp.lan"), &lan).is_empty());
+}
+
+fn in_domain(spec: &config::spec::FabricSpec, name: &str, domain: &str) -> config::spec::FabricSpec {
+    config::spec::FabricSpec { name: name.into(), domain: domain.into(), ..spec.clone() }
 }
 
 #[test]

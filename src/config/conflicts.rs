@@ -14,9 +14,7 @@ pub fn conflicts(spec: &FabricSpec, others: &[&FabricSpec]) -> Vec<Problem> {
     let others: Vec<&FabricSpec> = others.iter().copied().filter(|other| other.name != spec.name).collect();
     let mut found = Vec::new();
     for other in &others {
-        if other.domain == spec.domain {
-            let message =
-                format!("fabric `{}` has the domain `{}` already", shown(&other.name), shown(&spec.domain));
+        if let Some(message) = domain_taken(spec, other) {
             found.push(Problem::new("config::conflict", "domain", message).help("set another `domain`"));
         }
     }
@@ -66,6 +64,21 @@ pub fn conflicts(spec: &FabricSpec, others: &[&FabricSpec]) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// Why one fabric cannot have its domain beside another: names below both would be in two zones, and only one is asked.
+pub(crate) fn domain_taken(spec: &FabricSpec, other: &FabricSpec) -> Option<String> {
+    let below = |one: &str, two: &str| one.strip_suffix(two).is_some_and(|head| head.ends_with('.'));
+    let (name, ours, theirs) = (shown(&other.name), shown(&spec.domain), shown(&other.domain));
+    if spec.domain == other.domain {
+        Some(format!("fabric `{name}` has the domain `{ours}` already"))
+    } else if below(&spec.domain, &other.domain) {
+        Some(format!("the domain `{ours}` is below `{theirs}`, which fabric `{name}` has"))
+    } else if below(&other.domain, &spec.domain) {
+        Some(format!("fabric `{name}` has the domain `{theirs}`, which is below `{ours}`"))
+    } else {
+        None
+    }
 }
 
 fn networks(spec: &FabricSpec, others: &[&FabricSpec], found: &mut Vec<Problem>) {

@@ -36,6 +36,7 @@ use miette::NamedSource;
 use toml::de::{DeTable, DeValue};
 
 pub use conflicts::conflicts;
+pub(crate) use conflicts::domain_taken;
 use decode::{Decode, Node, Sink};
 use diagnostics::{Places, Problems};
 pub use diagnostics::{Problem, Report};

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{World, declare, fabric, instance, service, shop};
+use support::{World, declare, fabric, instance, network, service, shop};
 use warren::config::spec::{OnStopFailure, RestartPolicy, TemplateSource, TemplateSpec};
 use warren::host::sim::Behaviour;
 use warren::host::{Op, Status};
@@ -42,6 +42,26 @@ fn a_fabric_comes_up_in_order_and_goes_without_a_trace() {
     world.ask(Command::Drop("shop".into())).unwrap();
     world.settle();
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_domain_below_another_fabrics_is_refused() {
+    let mut world = World::new();
+    let mut lan = shop();
+    lan.domain = "corp.lan".into();
+    world.ask(declare(lan)).unwrap();
+    let in_domain = |domain: &str| {
+        let mut other = fabric(vec![service("web", 1, &[])]);
+        (other.name, other.domain) = ("other".into(), domain.into());
+        other.networks = [("net".to_owned(), network("net", 2))].into();
+        declare(other)
+    };
+    for domain in ["dev.corp.lan", "corp.lan", "lan"] {
+        let refused = world.ask(in_domain(domain)).unwrap_err().message;
+        assert!(refused.contains("fabric `shop`") && refused.contains(&format!("`{domain}`")), "{refused}");
+    }
+    // It ends alike, and is beside it.
+    world.ask(in_domain("devcorp.lan")).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::services::asked;
 use super::{Command, Effect, Engine, NameChange, Refusal};
 use crate::config;
+use crate::config::domain_taken;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
 use crate::fabric;
 use crate::ids::Id;
@@ -71,11 +72,8 @@ impl Engine {
             )));
         }
         for other in self.state.fabrics.values().filter(|f| f.spec.name != spec.name) {
-            if other.spec.domain == spec.domain {
-                return Err(Refusal::conflict(format!(
-                    "the zone {} belongs to the fabric `{}` already",
-                    spec.domain, other.spec.name
-                )));
+            if let Some(taken) = domain_taken(spec, &other.spec) {
+                return Err(Refusal::conflict(format!("{taken}: give one of them another `domain`")));
             }
             let taken = other.spec.services.values().flat_map(|s| s.publish.iter().map(move |p| (s, p)));
             for (theirs, port) in taken {
