@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType;
 use tokio::task::spawn_blocking;
 use warren_dns::Change;
 use warren_dns::Transport;
-use warren_dns::server::{Limits, Policy, Rate, Server};
+use warren_dns::server::{Limits, Rate, Server};
 
 async fn udp(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     let query = query(name, rtype, true);
@@ -83,10 +83,7 @@ async fn forwarding() {
 async fn no_open_resolver() {
     let good = upstream();
     let run = start(&[good.address], limits());
-    run.server.set_policy(Policy {
-        forward_for: vec!["10.0.0.0/8".parse().unwrap()],
-        upstreams: vec![good.address],
-    });
+    run.server.set_policy(to(&[("10.0.0.0/8", good.address)]));
     let refused = udp(run.address, "plain.example.org", RecordType::A).await;
     assert_eq!(code(&refused), ResponseCode::Refused);
     assert!(!refused.metadata.recursion_available);
@@ -95,12 +92,29 @@ async fn no_open_resolver() {
 }
 
 #[tokio::test]
+async fn each_client_is_forwarded_to_the_resolvers_of_its_own_network() {
+    let (office, public) = (upstream(), upstream());
+    let run = start(&[], limits());
+    // The client is 127.0.0.1 each time: what changes is whose it is.
+    run.server.set_policy(to(&[("127.1.0.0/16", public.address), ("127.0.0.0/16", office.address)]));
+    for _ in 0..3 {
+        assert_eq!(udp(run.address, "plain.example.org", RecordType::A).await.answers.len(), 1);
+        assert_eq!(tcp(run.address, "plain.example.org", RecordType::A).await.answers.len(), 1);
+    }
+    let asked = |upstream: &Upstream| upstream.asked.load(Ordering::SeqCst);
+    assert_eq!((asked(&office), asked(&public)), (6, 0));
+    // Also when its own do not answer.
+    assert_eq!(code(&udp(run.address, "silent.example.org", RecordType::A).await), ResponseCode::ServFail);
+    assert_eq!(asked(&public), 0);
+    run.server.set_policy(to(&[("127.1.0.0/16", office.address), ("127.0.0.0/16", public.address)]));
+    assert_eq!(udp(run.address, "plain.example.org", RecordType::A).await.answers.len(), 1);
+    assert_eq!((asked(&office), asked(&public)), (7, 1));
+}
+
+#[tokio::test]
 async fn it_does_not_ask_itself() {
     let run = start(&[], limits());
-    run.server.set_policy(Policy {
-        forward_for: vec!["127.0.0.0/8".parse().unwrap()],
-        upstreams: vec![run.address],
-    });
+    run.server.set_policy(to(&[("127.0.0.0/8", run.address)]));
     assert_eq!(code(&udp(run.address, "plain.example.org", RecordType::A).await), ResponseCode::Refused);
     assert_eq!(run.server.counts().udp_queries, 1);
 }
@@ -182,10 +196,7 @@ async fn sockets_outlive_the_server() {
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (udp_socket, tcp_socket) = sockets();
     let snapshot = Arc::new(ArcSwap::from_pointee(shop()));
-    let policy = Policy {
-        forward_for: vec!["127.0.0.0/8".parse().unwrap()],
-        upstreams: vec![mute.local_addr().unwrap()],
-    };
+    let policy = to(&[("127.0.0.0/8", mute.local_addr().unwrap())]);
     let start = || {
         let server = Server::new(Arc::clone(&snapshot), policy.clone(), limits());
         let address = server.add_udp(udp_socket.try_clone().unwrap()).unwrap();

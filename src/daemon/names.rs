@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use warren_dns::server::{Limits, Policy, Server};
+use warren_dns::server::{Limits, Policy, Route, Server};
 use warren_dns::{Change, Host as FixedHost, Instance, Port, Proto, Snapshot, ZoneConfig, ZoneError};
 
 use crate::config::spec::{self, FabricSpec};
@@ -42,6 +42,7 @@ struct FabricZone {
     origin: String,
     services: Vec<String>,
     prefixes: Vec<IpNet>,
+    /// In the file's order.
     upstreams: Vec<SocketAddr>,
 }
 
@@ -157,13 +158,11 @@ impl Known {
         Ok(next)
     }
 
-    /// Instances may have foreign names forwarded where their fabric says to whom.
+    /// Instances may have foreign names forwarded where their fabric says to whom, and to nobody else: what an office's
+    /// instances ask for is nothing to the resolver of another fabric.
     fn policy(&self) -> Policy {
-        let forwarding = || self.fabrics.values().filter(|z| !z.upstreams.is_empty());
-        let mut upstreams: Vec<SocketAddr> = forwarding().flat_map(|z| z.upstreams.iter().copied()).collect();
-        upstreams.sort_unstable();
-        upstreams.dedup();
-        Policy { forward_for: forwarding().flat_map(|z| z.prefixes.iter().copied()).collect(), upstreams }
+        let route = |z: &FabricZone| Route { clients: z.prefixes.clone(), upstreams: z.upstreams.clone() };
+        Policy { routes: self.fabrics.values().map(route).collect() }
     }
 }
 
@@ -210,5 +209,35 @@ fn instance(id: Id, service: String, addresses: &[IpAddr], ports: &[spec::Servic
         ready: false,
         ports: ports.iter().map(port).collect(),
         txt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fabric(name: &str, net: &str, forward: &str) -> FabricSpec {
+        let text =
+            format!("name = \"{name}\"\nforward = [\"{forward}\"]\n[networks.{name}]\nipv4 = \"{net}\"\n");
+        crate::config::parse("test.toml", &text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn questions_go_to_the_resolvers_of_the_fabric_they_are_asked_in() {
+        let zones = Zones::default();
+        let (office, public) =
+            (fabric("office", "10.1.0.0/24", "192.0.2.1"), fabric("public", "10.2.0.0/24", "192.0.2.2"));
+        for spec in [&office, &public] {
+            zones.change(NameChange::Zone(spec.name.clone()), Some(spec), 1).unwrap();
+        }
+        let route = |net: &str, to: &str| Route {
+            clients: vec![net.parse().unwrap()],
+            upstreams: vec![to.parse().unwrap()],
+        };
+        let both = vec![route("10.1.0.0/24", "192.0.2.1:53"), route("10.2.0.0/24", "192.0.2.2:53")];
+        assert_eq!(zones.known.lock().unwrap().policy(), Policy { routes: both });
+        zones.change(NameChange::DropZone("office".into()), None, 2).unwrap();
+        let left = vec![route("10.2.0.0/24", "192.0.2.2:53")];
+        assert_eq!(zones.known.lock().unwrap().policy(), Policy { routes: left });
     }
 }

@@ -6,9 +6,10 @@
 
 mod message;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,20 +79,20 @@ pub(crate) fn fuzz_relay(
     }
 }
 
-/// Forwards queries; remembers only which upstream answered last.
+/// Forwards queries; remembers only which upstreams answered when they were asked last.
 #[derive(Debug, Default)]
 pub struct Forwarder {
     patience: Patience,
-    preferred: AtomicUsize,
+    answering: Mutex<HashSet<SocketAddr>>,
 }
 
 impl Forwarder {
     /// A forwarder that tries this long.
     pub fn new(patience: Patience) -> Forwarder {
-        Forwarder { patience, preferred: AtomicUsize::new(0) }
+        Forwarder { patience, answering: Mutex::default() }
     }
 
-    /// Asks `upstreams`, beginning with the one that answered last, and returns what to send to the client:
+    /// Asks `upstreams`, beginning with the first that answered when it was asked last, and returns what to send to the client:
     /// SERVFAIL when none answers in time, REFUSED when there are none. `question` must be that of `query`.
     ///
     /// Over TCP a truncated answer is fetched again over TCP; over UDP it is passed on, because it would not fit
@@ -127,21 +128,21 @@ impl Forwarder {
         transport: Transport,
         progress: &mut Progress,
     ) -> Option<Vec<u8>> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        for index in
-            (0..upstreams.len() * self.patience.rounds).map(|i| (first.wrapping_add(i)) % upstreams.len())
-        {
-            let Some(&upstream) = upstreams.get(index) else { continue };
+        let first = upstreams.iter().position(|a| self.answering().contains(a)).unwrap_or(0);
+        let tries = upstreams.len() * self.patience.rounds;
+        for &upstream in upstreams.iter().cycle().skip(first).take(tries) {
             // Counted before, so that the attempt cut short by the total counts too.
             progress.failed += 1;
             let attempt = self.attempt(upstream, query, question, transport);
             let reply = match timeout(self.patience.attempt, attempt).await {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(error)) => {
+                    self.answering().remove(&upstream);
                     tracing::debug!(%upstream, %error, "forwarding failed");
                     continue;
                 }
                 Err(_) => {
+                    self.answering().remove(&upstream);
                     tracing::debug!(%upstream, "no answer in time");
                     continue;
                 }
@@ -152,10 +153,14 @@ impl Forwarder {
                 continue;
             }
             progress.failed -= 1;
-            self.preferred.store(index, Ordering::Relaxed);
+            self.answering().insert(upstream);
             return Some(relayed);
         }
         None
+    }
+
+    fn answering(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn attempt(

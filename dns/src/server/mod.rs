@@ -34,11 +34,27 @@ use quota::Quota;
 /// Who may have what forwarded, and where to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Clients in these prefixes may ask for foreign names; all others get REFUSED, so this is no open resolver.
-    pub forward_for: Vec<IpNet>,
-    /// Resolvers to ask, in order. With none, foreign names are REFUSED for all. Addresses this server itself
-    /// answers on are passed over, so that it cannot ask itself.
+    /// The first that has a client is its: what one may ask for is nothing to another's resolvers. A client that is in none gets
+    /// REFUSED for foreign names, so this is no open resolver.
+    pub routes: Vec<Route>,
+}
+
+/// Clients, and where their questions for foreign names go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Where the clients are.
+    pub clients: Vec<IpNet>,
+    /// Resolvers to ask, in order. With none, foreign names are REFUSED. Addresses this server itself answers on are
+    /// passed over, so that it cannot ask itself.
     pub upstreams: Vec<SocketAddr>,
+}
+
+impl Policy {
+    fn upstreams(&self, client: IpAddr) -> &[SocketAddr] {
+        let client = client.to_canonical();
+        let route = self.routes.iter().find(|r| r.clients.iter().any(|prefix| prefix.contains(&client)));
+        route.map_or(&[], |route| &route.upstreams)
+    }
 }
 
 /// What clients can make the server hold at most.
@@ -225,9 +241,7 @@ impl Shared {
 
     /// Whether `client` may have foreign names forwarded.
     fn may_forward(&self, client: IpAddr) -> bool {
-        let policy = self.policy.load();
-        let client = client.to_canonical();
-        !policy.upstreams.is_empty() && policy.forward_for.iter().any(|prefix| prefix.contains(&client))
+        !self.policy.load().upstreams(client).is_empty()
     }
 
     fn next_rotation(&self) -> u32 {
@@ -235,14 +249,20 @@ impl Shared {
     }
 
     /// Forwards a query and counts what came of it. Nothing when the server is being ended.
-    async fn forward(&self, query: &[u8], question: &Question, transport: Transport) -> Option<Vec<u8>> {
+    async fn forward(
+        &self,
+        client: IpAddr,
+        query: &[u8],
+        question: &Question,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
         let upstreams: Vec<SocketAddr> = {
             let policy = self.policy.load();
             let own = self.listening();
             let is_own = |a: &SocketAddr| {
                 own.contains_key(&(*a, Transport::Udp)) || own.contains_key(&(*a, Transport::Tcp))
             };
-            policy.upstreams.iter().copied().filter(|a| !is_own(a)).collect()
+            policy.upstreams(client).iter().copied().filter(|a| !is_own(a)).collect()
         };
         Counters::one(&self.counters.forwarded);
         let work = self.forwarder.forward(&upstreams, query, question, transport);

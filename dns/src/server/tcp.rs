@@ -165,10 +165,11 @@ impl<'a> Connection<'a> {
         };
         self.forwards += 1;
         let (task, query, replies) = (Arc::clone(self.shared), query.to_vec(), self.replies.clone());
+        let client = self.client;
         self.shared.tasks.spawn(async move {
             let _place = place;
             // Nobody listens any more when the connection is gone; that is no error.
-            if let Some(reply) = task.forward(&query, &question, Transport::Tcp).await {
+            if let Some(reply) = task.forward(client, &query, &question, Transport::Tcp).await {
                 let _ = replies.send(reply).await;
             }
         });

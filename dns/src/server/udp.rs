@@ -122,7 +122,7 @@ fn forward(
     let (task, socket, query) = (Arc::clone(shared), Arc::clone(socket), query.to_vec());
     shared.tasks.spawn(async move {
         let _place = place;
-        if let Some(reply) = task.forward(&query, &question, Transport::Udp).await
+        if let Some(reply) = task.forward(client.ip(), &query, &question, Transport::Udp).await
             && send(&socket, &reply, client).await.is_err()
         {
             Counters::one(&task.counters.send_errors);

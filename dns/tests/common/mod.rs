@@ -13,7 +13,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use warren_dns::forward::Patience;
-use warren_dns::server::{Limits, Policy, Server};
+use warren_dns::server::{Limits, Policy, Route, Server};
 use warren_dns::{Change, Host, Instance, Port, Proto, Snapshot, ZoneConfig};
 
 pub fn config() -> ZoneConfig {
@@ -74,10 +74,20 @@ pub struct Running {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
+/// Clients with one upstream each.
+pub fn to(routes: &[(&str, SocketAddr)]) -> Policy {
+    let route = |(clients, upstream): &(&str, SocketAddr)| Route {
+        clients: vec![clients.parse().unwrap()],
+        upstreams: vec![*upstream],
+    };
+    Policy { routes: routes.iter().map(route).collect() }
+}
+
 /// A server for the loopback's clients; must be called within a runtime.
 pub fn start(upstreams: &[SocketAddr], limits: Limits) -> Running {
     let snapshot = Arc::new(ArcSwap::from_pointee(shop()));
-    let policy = Policy { forward_for: vec!["127.0.0.0/8".parse().unwrap()], upstreams: upstreams.to_vec() };
+    let clients = vec!["127.0.0.0/8".parse().unwrap()];
+    let policy = Policy { routes: vec![Route { clients, upstreams: upstreams.to_vec() }] };
     let server = Server::new(Arc::clone(&snapshot), policy, limits);
     let (udp, tcp) = sockets();
     let address = server.add_udp(udp).unwrap();
