@@ -38,8 +38,8 @@ pub trait Runtime: Send {
     fn reserve(&mut self, network: Id, mac: crate::host::Mac, client: Option<Client>);
     /// A lease is on disk: its acknowledgement may go out.
     fn acknowledge(&mut self, network: Id, token: u64);
-    /// A network is up: serve it.
-    fn serve(&mut self, network: Id, state: &State);
+    /// A network is up: serve what of it is not served yet.
+    fn serve(&mut self, network: Id, state: &State) -> Result<(), Failure>;
     /// A network goes down: serve it no longer.
     fn unserve(&mut self, network: Id);
 }
@@ -346,7 +346,10 @@ impl Driver {
             Effect::Name(change) => self.runtime.name(change, &self.engine.state),
             Effect::Reserve { network, mac, client } => self.runtime.reserve(network, mac, client),
             Effect::Acknowledge { network, token } => self.runtime.acknowledge(network, token),
-            Effect::Serve(network) => self.runtime.serve(network, &self.engine.state),
+            Effect::Serve(network) => {
+                let served = self.runtime.serve(network, &self.engine.state);
+                self.handle.tell(Event::Served(network, served));
+            }
             Effect::Unserve(network) => self.runtime.unserve(network),
         }
     }
@@ -506,7 +509,9 @@ pub(super) mod tests {
         fn name(&mut self, _: NameChange, _: &State) {}
         fn reserve(&mut self, _: Id, _: crate::host::Mac, _: Option<Client>) {}
         fn acknowledge(&mut self, _: Id, _: u64) {}
-        fn serve(&mut self, _: Id, _: &State) {}
+        fn serve(&mut self, _: Id, _: &State) -> Result<(), Failure> {
+            Ok(())
+        }
         fn unserve(&mut self, _: Id) {}
     }
 

@@ -102,9 +102,12 @@ impl Leases {
         }
     }
 
-    /// Serves a network.
+    /// Serves a network, if it is not served yet.
     pub fn serve(&mut self, unit: &NetworkUnit, domain: &str) {
         let id = unit.given.id;
+        if self.lines.contains_key(&id) {
+            return;
+        }
         let book = Arc::clone(self.books.entry(id).or_default());
         lock(&book).leases = unit.leases.clone();
         let Some(config) = config(unit, domain) else { return };

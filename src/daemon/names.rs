@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,12 +11,11 @@ use serde_json::{Value, json};
 use warren_dns::server::{Limits, Policy, Route, Server};
 use warren_dns::{Change, Host as FixedHost, Instance, Port, Proto, Snapshot, ZoneConfig, ZoneError};
 
-use crate::config::spec::{self, FabricSpec};
-use crate::host::{Failure, Host};
+use crate::config::spec::{self, FabricSpec, NetworkSpec};
+use crate::host::Failure;
 use crate::ids::Id;
 use crate::lifecycle::engine::NameChange;
-use crate::lifecycle::network::gateways;
-use crate::store::NetworkUnit;
+use crate::lifecycle::network::{NetworkAssignment, gateways};
 
 /// Seconds a client may remember an answer: instances come and go.
 const TTL: u32 = 2;
@@ -104,26 +104,42 @@ impl Zones {
         Ok(())
     }
 
-    /// Answers on a network's gateway addresses, with the sockets left with the keeper. Needs a tokio runtime around it.
+    /// Answers on a network's gateway addresses, with the sockets left with the keeper, which `socket` has by name. Needs a tokio
+    /// runtime around it.
     ///
     /// # Errors
-    /// When a socket cannot be had.
-    pub fn serve(&self, host: &dyn Host, network: &NetworkUnit) -> Result<(), Failure> {
+    /// When a socket cannot be had. Then the network is not answered on at all.
+    pub fn serve(
+        &self,
+        socket: &dyn Fn(&str) -> Result<Option<OwnedFd>, Failure>,
+        network: &NetworkAssignment,
+        spec: &NetworkSpec,
+    ) -> Result<(), Failure> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.networks.contains_key(&network.id) {
+            return Ok(());
+        }
         let mut addresses = Vec::new();
-        for gateway in gateways(&network.spec) {
-            for proto in [spec::Proto::Udp, spec::Proto::Tcp] {
-                let socket = host.socket(&network.given.socket(gateway, proto))?;
+        let added = gateways(spec).into_iter().try_for_each(|gateway| {
+            [spec::Proto::Udp, spec::Proto::Tcp].into_iter().try_for_each(|proto| {
+                let Some(socket) = socket(&network.socket(gateway, proto))? else { return Ok(()) };
                 let added = match proto {
                     spec::Proto::Udp => self.server.add_udp(UdpSocket::from(socket)),
                     spec::Proto::Tcp => self.server.add_tcp(TcpListener::from(socket)),
                 };
                 let what = format!("DNS on {gateway} over {}", proto.as_str());
                 addresses.push(added.map_err(|e| Failure::os(what, &e))?);
-            }
+                Ok(())
+            })
+        });
+        match added {
+            Ok(()) => drop(known.networks.insert(network.id, addresses)),
+            // Half of it would be in the way of the next attempt.
+            Err(_) => addresses.iter().for_each(|address| {
+                self.server.remove(*address);
+            }),
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.networks.insert(network.given.id, addresses);
-        Ok(())
+        added
     }
 
     /// Answers on a network no longer.
@@ -239,5 +255,35 @@ mod tests {
         zones.change(NameChange::DropZone("office".into()), None, 2).unwrap();
         let left = vec![route("10.2.0.0/24", "192.0.2.2:53")];
         assert_eq!(zones.known.lock().unwrap().policy(), Policy { routes: left });
+    }
+
+    #[tokio::test]
+    async fn a_network_that_could_not_be_served_whole_is_not_served_and_can_be_served_later() {
+        let zones = Zones::default();
+        let office = fabric("office", "10.1.0.0/24", "192.0.2.1");
+        let network = NetworkAssignment {
+            id: Id::from_random(1),
+            fabric: "office".into(),
+            gateway_mac: [0; 6],
+            dhcp_mac: [0; 6],
+        };
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpListener::bind(udp.local_addr().unwrap()).unwrap();
+        let serve = |tcp_there: bool| {
+            let socket = |name: &str| match name.contains("/udp/") {
+                true => Ok(Some(udp.try_clone().unwrap().into())),
+                false if tcp_there => Ok(Some(tcp.try_clone().unwrap().into())),
+                false => Err(Failure::new("the keeper does not answer")),
+            };
+            zones.serve(&socket, &network, &office.networks["office"])
+        };
+        assert!(serve(false).unwrap_err().to_string().contains("the keeper does not answer"));
+        assert_eq!(zones.server.listening(), []);
+        serve(true).unwrap();
+        assert_eq!(zones.server.listening().len(), 2);
+        // What is served is not in its own way.
+        serve(true).unwrap();
+        zones.unserve(network.id);
+        assert_eq!(zones.server.listening(), []);
     }
 }

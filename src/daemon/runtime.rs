@@ -6,7 +6,7 @@ use super::clock::now;
 use super::driver::{Handle, Runtime};
 use super::leases::Leases;
 use super::names::Zones;
-use crate::host::Mac;
+use crate::host::{Failure, Mac};
 use crate::ids::Id;
 use crate::lifecycle::engine::{Client, NameChange};
 use crate::store::State;
@@ -49,15 +49,13 @@ impl Runtime for Services {
         self.leases.acknowledge(network, token);
     }
 
-    fn serve(&mut self, network: Id, state: &State) {
-        let Some(unit) = state.networks.get(&network) else { return };
+    fn serve(&mut self, network: Id, state: &State) -> Result<(), Failure> {
+        let Some(unit) = state.networks.get(&network) else { return Ok(()) };
         let domain = state.fabrics.get(&unit.given.fabric).map_or("internal", |f| f.spec.domain.as_str());
         self.leases.serve(unit, domain);
         let host = self.handle.host();
         let _inside = self.tokio.enter();
-        if let Err(failure) = self.zones.serve(&*host, unit) {
-            tracing::error!(%network, %failure, "DNS is not served on a network");
-        }
+        self.zones.serve(&|name| host.socket(name), &unit.given, &unit.spec)
     }
 
     fn unserve(&mut self, network: Id) {

@@ -76,8 +76,8 @@ pub trait Host: Send + Sync + 'static {
     /// A socket that sends and receives whole Ethernet frames on a hook of a bridge (facts D.1). It goes with its owner.
     fn frames(&self, bridge: &str, link: u32) -> Result<Box<dyn Frames>, Failure>;
 
-    /// The socket that [`Op::Listen`] left with the keeper under a name.
-    fn socket(&self, name: &str) -> Result<OwnedFd, Failure>;
+    /// The socket that [`Op::Listen`] left with the keeper under a name. None where nobody could ask at one.
+    fn socket(&self, name: &str) -> Result<Option<OwnedFd>, Failure>;
 
     /// Runs a command inside a jail or on the host with its standard descriptors given, for `warren exec`. Returns the job's id; its
     /// end comes by [`Host::exits`].

@@ -333,6 +333,29 @@ fn a_new_daemon_has_every_name_again_before_it_takes_up_questions() {
 }
 
 #[test]
+fn a_network_that_could_not_be_served_says_so_until_it_is() {
+    let mut world = World::new();
+    world.ask(declare(shop())).unwrap();
+    world.settle();
+    let network = *world.engine.state.networks.keys().next().unwrap();
+    let told = |world: &World, kind: &str| world.events.iter().filter(|e| e["kind"] == kind).count();
+    for _ in 0..3 {
+        world.served.clear();
+        world.handle(Event::Served(network, Err(warren::host::Failure::new("no socket is left"))));
+        world.settle_within(Duration::from_secs(5));
+        assert!(world.served.contains(&network), "it is not tried again");
+        let said: Vec<&str> = world.engine.drift_of(network).collect();
+        assert!(matches!(said[..], [text] if text.contains("no socket is left")), "{said:?}");
+    }
+    assert_eq!(told(&world, "drift"), 1, "told once");
+    world.handle(Event::Served(network, Ok(())));
+    world.served.clear();
+    world.settle_within(Duration::from_secs(5));
+    assert_eq!((world.engine.drift_of(network).count(), told(&world, "mended")), (0, 1));
+    assert!(world.served.is_empty(), "it is served already");
+}
+
+#[test]
 fn what_waits_for_its_time_does_not_grow_with_what_has_been() {
     let mut world = World::new();
     let one = service("one", 4, &[]);

@@ -129,7 +129,7 @@ pub fn frames_arrive_at_a_hook(rig: &Rig) {
     let listen =
         Op::Listen { name: "dns".into(), address: "10.77.0.1:53".parse().unwrap(), proto: Proto::Udp };
     rig.perform(&listen);
-    rig.host.socket("dns").unwrap();
+    rig.host.socket("dns").unwrap().unwrap();
     rig.perform(&listen.undo().unwrap());
     for op in rig.stop(19) {
         rig.perform(&op);

@@ -74,7 +74,7 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     // DNS, as the daemon would: a socket left with the keeper, and answers from it.
     let listen = Op::Listen { name: "dns".into(), address: ([10, 77, 0, 1], 53).into(), proto: Proto::Udp };
     assert_eq!(perform(lab, &listen), Reply::Done);
-    let dns = UdpSocket::from(lab.socket("dns").unwrap());
+    let dns = UdpSocket::from(lab.socket("dns").unwrap().unwrap());
     let server = std::thread::spawn(move || {
         let mut buffer = [0; 512];
         let (length, from) = dns.recv_from(&mut buffer).unwrap();

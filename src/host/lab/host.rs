@@ -379,8 +379,8 @@ impl Host for Lab {
         graph::frames(FdTransport::new(control), FdData::new(data), bridge, link)
     }
 
-    fn socket(&self, name: &str) -> Result<OwnedFd, Failure> {
-        self.keeper.get_socket(name)
+    fn socket(&self, name: &str) -> Result<Option<OwnedFd>, Failure> {
+        self.keeper.get_socket(name).map(Some)
     }
 
     fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure> {

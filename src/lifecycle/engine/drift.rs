@@ -342,7 +342,8 @@ impl Engine {
 
     /// What is not as it should be with a unit and could not be put right.
     pub fn drift_of(&self, id: Id) -> impl Iterator<Item = &str> {
-        self.drift.open.iter().filter(move |((of, _), _)| *of == id).map(|(_, text)| text.as_str())
+        let open = self.drift.open.iter().filter(move |((of, _), _)| *of == id).map(|(_, text)| text);
+        open.chain(self.unserved.get(&id)).map(String::as_str)
     }
 
     /// What bears a name of ours and belongs to nobody.

@@ -9,6 +9,7 @@
 //! - `import` takes over jails that somebody else started.
 //! - `health` asks instances whether they are well.
 //! - `learn` finds out the addresses that a LAN gave.
+//! - `serving` has names and leases served on the networks that are up.
 //! - `drift` compares what the machine has with what it should have.
 
 mod commands;
@@ -19,6 +20,7 @@ mod learn;
 mod live;
 mod recovery;
 mod services;
+mod serving;
 mod settled;
 mod text;
 mod units;
@@ -69,6 +71,8 @@ pub enum Event {
     NotForgotten(String),
     /// The main process of an instance ended.
     Exited(Exit),
+    /// A network is served as [`Effect::Serve`] asked, or why not.
+    Served(Id, Result<(), Failure>),
     /// A jail is gone without our doing.
     Lost(Lost),
     /// A DHCP server promises something, or takes note of something.
@@ -178,7 +182,7 @@ pub enum Effect {
         /// What it was held back under.
         token: u64,
     },
-    /// Serve DHCP and DNS on a network.
+    /// Serve DHCP and DNS on a network, what of it is not served yet. Comes back as [`Event::Served`].
     Serve(Id),
     /// Serve it no longer.
     Unserve(Id),
@@ -288,6 +292,7 @@ enum Timer {
     Count(Id),
     Learn(Id),
     Retry(Id),
+    Serve(Id),
     Service(String, String),
     Quarantine,
     Look,
@@ -324,6 +329,8 @@ pub struct Engine {
     policies: BTreeMap<Id, Policy>,
     policies_stale: bool,
     drift: drift::Drift,
+    /// Networks that are not served, and why. Not stored: the next daemon serves anew.
+    unserved: BTreeMap<Id, String>,
     /// Jobs the keeper is still to forget. Not stored: the next daemon asks for what is remembered.
     unforgotten: BTreeSet<String>,
     out: Output,
@@ -352,6 +359,7 @@ impl Engine {
             policies: BTreeMap::new(),
             policies_stale: false,
             drift: drift::Drift::default(),
+            unserved: BTreeMap::new(),
             unforgotten: BTreeSet::new(),
             out: Output::default(),
             random: 0,
@@ -376,6 +384,7 @@ impl Engine {
             Event::NotForgotten(job) => self.forget_later(job),
             Event::Exited(exit) => self.exited(&exit),
             Event::Lost(lost) => self.lost(&lost),
+            Event::Served(network, result) => self.served(network, result),
             Event::Lease { network, change, token } => {
                 self.leased(network, change);
                 self.out.effects.push(Effect::Acknowledge { network, token });
@@ -492,6 +501,7 @@ impl Engine {
                 Timer::Learn(id) => self.learn(id),
                 Timer::Retry(id) if self.stage(id) == Some(Stage::Failed) => self.retry(id),
                 Timer::Retry(_) => {}
+                Timer::Serve(id) => self.serve_again(id),
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
                 Timer::Look => self.look(),

@@ -366,7 +366,7 @@ impl Engine {
             return;
         }
         if self.state.networks.contains_key(&id) {
-            self.out.effects.push(Effect::Unserve(id));
+            self.unserve(id);
         }
         self.note_trouble(id, &why);
         self.wellness.remove(&id);
