@@ -14,7 +14,7 @@ use crate::host::{Failure, Op, Status};
 use crate::ids::Id;
 use crate::lifecycle::network::{NetworkAssignment, gateways, network};
 use crate::lifecycle::plan::{self, AssignedLink, Assignment};
-use crate::lifecycle::step::Plan;
+use crate::lifecycle::step::{Act, Plan};
 use crate::store::{Record, ServiceState, Stage, Why, WhyKind};
 
 impl Engine {
@@ -103,10 +103,17 @@ impl Engine {
         ids
     }
 
-    /// Whether any instance of a service is on its way down.
+    /// Whether any instance of a service is on its way down, or could not give back a place that the next one needs: the mounts
+    /// on a root they share look the same, so its clean-up would take away those of the next.
     fn any_going(&self, fabric: &str, service: &str) -> bool {
         let instances = self.state.service(fabric, service).map(|s| &s.instances);
-        instances.into_iter().flatten().any(|id| self.stage(*id) == Some(Stage::Stopping))
+        let holds = |id: &Id, act: &Act| matches!(act, Act::Host(Op::Unmount(mount)) if mount.root != self.settings.roots.join(id.as_str()));
+        instances.into_iter().flatten().filter_map(|id| Some((id, self.state.unit(*id)?))).any(
+            |(id, unit)| match unit.stage {
+                Stage::Failed => unit.left.iter().any(|left| holds(id, &left.act)),
+                stage => stage == Stage::Stopping,
+            },
+        )
     }
 
     /// Whether networks and dependencies are there.
