@@ -2,12 +2,13 @@
 //!
 //! Only what [`Inventory`] lists can be missed: a program that was changed inside a filter cannot. What is missed is either put
 //! back by doing a few steps again, or it is more than that, and the unit is lost: it goes down the one way there is, and what is
-//! wanted starts anew ([`Cure`]).
+//! wanted starts anew ([`Cure`]). Of those steps one makes what no look sees: it stands as begun in the journal until it was done
+//! again ([`unseen`]), so that it is not forgotten when it fails or the daemon dies before it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::journal::Journal;
+use super::journal::{Journal, Mark, Way};
 use super::step::{Act, Plan};
 use crate::host::{Inventory, Op, Reply, SeenInterface, graph};
 
@@ -36,6 +37,16 @@ pub struct Missing {
 /// What a unit misses. `joined` says whether its steps of joining stand as well.
 #[must_use]
 pub fn missing(plan: &Plan, journal: &Journal, joined: bool, seen: &Inventory) -> Vec<Missing> {
+    let shut = (plan.up.iter())
+        .filter(|step| journal.get(Way::Up, &step.key) == Some(&Mark::Began))
+        .filter_map(|step| match &step.act {
+            Act::Host(Op::LinkOpen { node, .. }) => Some(Missing {
+                key: step.key.clone(),
+                object: format!("the link of {node}, which was not opened again,"),
+                cure: Cure::Again(vec![step.key.clone()]),
+            }),
+            _ => None,
+        });
     let steps = plan.up.iter().chain(plan.join.iter().filter(|_| joined));
     let stand = steps.filter(|step| journal.reply(&step.key).is_some());
     stand
@@ -63,6 +74,7 @@ pub fn missing(plan: &Plan, journal: &Journal, joined: bool, seen: &Inventory) -
             }
             Act::Book(_) => None,
         })
+        .chain(shut)
         .collect()
 }
 
@@ -195,6 +207,16 @@ fn cure(plan: &Plan, key: &str, op: &Op) -> Cure {
     };
     let there = |key: &String| plan.up.iter().chain(&plan.join).any(|step| step.key == *key);
     Cure::Again(wanted.into_iter().filter(there).collect())
+}
+
+/// Those of these steps whose work no look sees.
+#[must_use]
+pub fn unseen(plan: &Plan, keys: &[String]) -> Vec<String> {
+    let opens = |key: &&String| {
+        let step = plan.up.iter().find(|step| step.key == **key);
+        step.is_some_and(|step| matches!(step.act, Act::Host(Op::LinkOpen { .. })))
+    };
+    keys.iter().filter(opens).cloned().collect()
 }
 
 /// The operations of a step that is done again. What makes a node is taken back first: half of it may be there.

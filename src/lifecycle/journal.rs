@@ -193,7 +193,9 @@ impl Journal {
         // Keys that stand in the way of those that need them.
         let mut open: BTreeSet<&str> = BTreeSet::new();
         let mut left = Vec::new();
-        let finished = plan.up.iter().all(|step| matches!(self.up.get(&step.key), Some(Mark::Done(_))));
+        // Steps are done in order. One before the last may be in doubt again: a repair that did not come to its end.
+        let last = plan.up.last();
+        let finished = last.is_none_or(|step| matches!(self.up.get(&step.key), Some(Mark::Done(_))));
         for undo in plan.down.iter().filter(|u| which(u)) {
             if !self.applies(undo, finished) {
                 continue;

@@ -14,6 +14,7 @@ use super::{Effect, Engine, Flight, Ticket, Timer};
 use crate::host::{Failure, Inventory, Lost, Op, Reply, Status};
 use crate::ids::Id;
 use crate::lifecycle::drift::{self, Cure, Missing};
+use crate::lifecycle::journal::{Mark, Way};
 use crate::lifecycle::plan::service_table;
 use crate::store::record::Scope;
 use crate::store::{Record, Stage, Why, WhyKind};
@@ -47,6 +48,8 @@ pub(super) struct Repair {
     unit: Id,
     object: String,
     ops: VecDeque<Op>,
+    /// Steps that no look would miss: in doubt until all is done.
+    unseen: Vec<String>,
 }
 
 impl Engine {
@@ -119,7 +122,7 @@ impl Engine {
                 self.mend(id, one, &missed);
             }
             if self.state.networks.contains_key(&id) {
-                self.judge_anchor(id, seen, moving);
+                self.judge_anchor(id, seen, moving, &mut missed);
             } else {
                 self.judge_main(id, seen, &mut missed);
             }
@@ -170,19 +173,19 @@ impl Engine {
             return;
         }
         let Some(unit) = self.state.unit(id) else { return };
-        let mut ops: VecDeque<Op> = again.iter().flat_map(|key| drift::redo(&unit.plan, key)).collect();
-        for op in &mut ops {
-            if let Op::AnchorLoad(policy) = op
-                && let Some(present) = self.present_policy(id)
-            {
-                *policy = present;
-            }
-        }
-        self.put_right(Repair { unit: id, object: one.object, ops });
+        let ops: VecDeque<Op> = again.iter().flat_map(|key| drift::redo(&unit.plan, key)).collect();
+        let unseen = drift::unseen(&unit.plan, &again);
+        self.put_right(Repair { unit: id, object: one.object, ops, unseen });
     }
 
     /// Members of the tables that nobody put there, and rules that are loaded anew now and then.
-    fn judge_anchor(&mut self, id: Id, seen: &Inventory, moving: &BTreeSet<Id>) {
+    fn judge_anchor(
+        &mut self,
+        id: Id,
+        seen: &Inventory,
+        moving: &BTreeSet<Id>,
+        missed: &mut BTreeMap<(Id, String), u32>,
+    ) {
         let Some(network) = self.state.networks.get(&id) else { return };
         let anchor = network.given.anchor();
         let Some(tables) = seen.anchors.get(&anchor) else { return };
@@ -210,13 +213,20 @@ impl Engine {
         }
         if !strangers.is_empty() {
             let object = format!("strangers in the tables of {anchor}");
-            self.put_right(Repair { unit: id, object, ops: strangers.into() });
+            missed.insert((id, object.clone()), 1);
+            self.put_right(Repair { unit: id, object, ops: strangers.into(), unseen: Vec::new() });
         }
-        if self.drift.rounds.is_multiple_of(RELOAD_EVERY)
+        let object = format!("the rules of {anchor}");
+        // They could not be loaded: at a look before, or when they changed.
+        let refused = self.drift.open.contains_key(&(id, object.clone())) || !self.policies.contains_key(&id);
+        if refused {
+            missed.insert((id, object.clone()), 1);
+        }
+        if (refused || self.drift.rounds.is_multiple_of(RELOAD_EVERY))
             && let Some(policy) = self.present_policy(id)
         {
-            let object = format!("the rules of {anchor}");
-            self.put_right(Repair { unit: id, object, ops: [Op::AnchorLoad(policy)].into() });
+            let ops = [Op::AnchorLoad(policy)].into();
+            self.put_right(Repair { unit: id, object, ops, unseen: Vec::new() });
         }
     }
 
@@ -246,15 +256,13 @@ impl Engine {
 
     /// Begins a repair if one can begin: networks first, for the tables of their anchors are what instances are put into.
     pub(super) fn begin_repair(&mut self) -> bool {
-        let under_way = |unit: &Id| {
-            let of = |flight: &Flight| matches!(flight, Flight::Repair(repair) if repair.unit == *unit);
-            self.flights.values().any(of)
-        };
         let networks_wait = self.drift.repairs.iter().any(|r| self.state.networks.contains_key(&r.unit))
-            || self.state.networks.keys().any(under_way);
+            || self.state.networks.keys().any(|unit| self.is_mended(*unit));
         let can = |repair: &Repair| {
             let network = self.state.networks.contains_key(&repair.unit);
-            !self.busy.contains(&repair.unit) && (network || !networks_wait)
+            // Of two loads of an anchor under way the older could come last.
+            let loads = network && self.loads_policy(repair.unit);
+            !self.busy.contains(&repair.unit) && !loads && (network || !networks_wait)
         };
         let Some(repair) =
             self.drift.repairs.iter().position(can).and_then(|at| self.drift.repairs.remove(at))
@@ -268,22 +276,37 @@ impl Engine {
             stage == Some(Stage::Ready) || stage == Some(Stage::Running) && !repair.ops.iter().any(joins);
         if fits {
             self.busy.insert(repair.unit);
+            self.mark_unseen(&repair, &Mark::Began);
             self.next_of(repair);
         }
         true
     }
 
+    fn mark_unseen(&mut self, repair: &Repair, mark: &Mark) {
+        for key in repair.unseen.clone() {
+            self.emit(Record::Step { unit: repair.unit, way: Way::Up, key, mark: mark.clone() });
+        }
+    }
+
     fn next_of(&mut self, mut repair: Repair) {
         match repair.ops.pop_front() {
+            // The rules of now, not of when it was seen.
+            Some(Op::AnchorLoad(policy)) => {
+                let policy = self.present_policy(repair.unit).unwrap_or(policy);
+                self.policies.insert(repair.unit, policy.clone());
+                self.perform(Flight::Repair(repair), Op::AnchorLoad(policy));
+            }
             Some(op) => self.perform(Flight::Repair(repair), op),
             None => {
+                self.mark_unseen(&repair, &Mark::Done(Reply::Done));
                 let (unit, name) = (repair.unit, self.name(repair.unit));
+                let place = (unit, repair.object);
+                let was_told = self.drift.open.remove(&place).is_some();
                 // Loading what is there anew is no news.
-                if !repair.object.starts_with("the rules of ") {
-                    let text = format!("{} was not as it should be, and was put right", repair.object);
+                if was_told || !place.1.starts_with("the rules of ") {
+                    let text = format!("{} was not as it should be, and was put right", place.1);
                     self.tell("mended", json!({ "unit": unit, "name": name, "text": text }));
                 }
-                self.drift.open.remove(&(unit, repair.object));
                 self.still_no_more(unit);
             }
         }
@@ -295,8 +318,12 @@ impl Engine {
             Ok(_) => self.next_of(repair),
             Err(failure) => {
                 let text = format!("{} could not be put right: {failure}", repair.object);
-                self.stays((repair.unit, repair.object), text);
-                self.still_no_more(repair.unit);
+                let (unit, place) = (repair.unit, (repair.unit, repair.object));
+                // What was never put back does not go away again.
+                self.drift.missed.insert(place.clone(), 0);
+                self.policies.remove(&unit);
+                self.stays(place, text);
+                self.still_no_more(unit);
             }
         }
     }
@@ -304,6 +331,13 @@ impl Engine {
     fn still_no_more(&mut self, unit: Id) {
         self.busy.remove(&unit);
         self.movable.push_back(unit);
+        // What was declared meanwhile waited for this.
+        self.policies_stale |= self.policies.contains_key(&unit);
+    }
+
+    /// Whether something of a unit is being put right.
+    pub(super) fn is_mended(&self, unit: Id) -> bool {
+        self.flights.values().any(|flight| matches!(flight, Flight::Repair(repair) if repair.unit == unit))
     }
 
     /// Something could not be put right: told once.

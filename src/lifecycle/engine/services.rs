@@ -314,7 +314,7 @@ impl Engine {
 
     /// Whether a load of the network's rules is under way.
     pub(super) fn loads_policy(&self, id: Id) -> bool {
-        self.flights.values().any(|f| matches!(f, Flight::Policy(n, _) if *n == id))
+        self.is_mended(id) || self.flights.values().any(|f| matches!(f, Flight::Policy(n, _) if *n == id))
     }
 
     /// The policy of a network as it should be now.
