@@ -5,14 +5,10 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crate::check;
-use crate::faults::{AFTERWARDS, assert_recovered, named, parallel};
+use crate::faults::{A_LOOK, AFTERWARDS, assert_recovered, named, parallel};
 use crate::scenario::{SCENARIOS, Scenario, Stand};
-
-/// A look that failed is made up for by the next, half a minute later.
-const A_LOOK: Duration = Duration::from_secs(31);
 
 /// The calls of a scenario when none fails: those before its daemon's end, and those of the next one.
 fn calls(scenario: &Scenario) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
@@ -43,7 +39,7 @@ fn fails(scenario: &'static Scenario, call: usize, followed: bool) {
             let mut stand = Stand::prepared(scenario);
             stand.world.sim.fail_asked([call]);
             act(&mut stand, scenario);
-            // One that stays has to make up for it itself.
+            // One that stays has to make up for it itself, at the latest by the next look.
             if followed {
                 follow(&mut stand, scenario);
             }

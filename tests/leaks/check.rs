@@ -1,14 +1,21 @@
 //! The invariants: what must hold at every step of any schedule, and what must hold at rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use warren::config::spec::NetworkSpec;
+use warren::fabric::{self, Neighbour};
+use warren::firewall::Policy;
+use warren::host::Op;
 use warren::host::sim::Machine;
 use warren::ids::Id;
 use warren::lifecycle::journal::{Mark, Way};
 use warren::lifecycle::plan::service_table;
-use warren::store::{InstanceUnit, Stage};
+use warren::lifecycle::step::Act;
+use warren::store::state::Unit;
+use warren::store::{InstanceUnit, NetworkUnit, Stage, State};
 
+use crate::stands;
 use crate::support::World;
 
 /// Everything that must hold between any two steps.
@@ -136,16 +143,16 @@ fn members(world: &World, machine: &Machine) {
     }
 }
 
-/// At rest the machine holds all that the store says is ready.
+/// At rest the machine holds all that the steps of what is ready made, as they made it, and nothing ended unseen.
 pub fn at_rest(world: &World) {
     always(world);
     let state = &world.engine.state;
     world.sim.look(|machine| {
-        for unit in state.instances.values().filter(|i| i.unit.stage == Stage::Ready) {
-            let id = unit.given.id;
-            let jail = unit.given.jail(&unit.spec);
-            assert!(machine.jails.contains_key(&jail), "{id} is ready and has no jail");
-            for (n, link) in unit.given.links.iter().enumerate() {
+        let running = machine.inventory().jobs;
+        for (id, unit) in state.instances.iter().filter(|(_, i)| i.unit.stage == Stage::Ready) {
+            made(*id, &unit.unit, machine, &running);
+            // By what it was given and not by its plan: either could be wrong.
+            for link in &unit.given.links {
                 let anchor = machine.anchors.get(&link.anchor);
                 let table = service_table(&unit.given.service);
                 let members = anchor.and_then(|anchor| anchor.tables.get(&table));
@@ -154,24 +161,42 @@ pub fn at_rest(world: &World) {
                     let there = members.is_some_and(|members| members.contains(&address));
                     assert!(there, "{address} of {id} is ready and not in {table}");
                 }
-                if link.vnet {
-                    let name = if n == 0 {
-                        id.node()
-                    } else {
-                        format!("{}{}", id.node(), (b'a' + n as u8 - 1) as char)
-                    };
-                    let eiface = machine.eifaces.get(&name).unwrap_or_else(|| panic!("{id} has no {name}"));
-                    assert_eq!(eiface.jail.as_ref(), Some(&jail), "{name}");
-                    assert!(eiface.open, "{name} is shut");
-                    let bridge = &machine.bridges[&link.network.bridge()];
-                    assert_eq!(bridge.links.get(&link.number), Some(&name));
-                    assert_eq!(bridge.table.get(&link.mac), Some(&link.number));
-                }
             }
         }
-        for unit in state.networks.values().filter(|n| n.unit.stage == Stage::Ready) {
-            let id = unit.given.id;
-            assert!(machine.bridges.contains_key(&id.bridge()) && world.served.contains(&id), "{id}");
+        for (id, unit) in state.networks.iter().filter(|(_, n)| n.unit.stage == Stage::Ready) {
+            made(*id, &unit.unit, machine, &running);
+            assert!(world.served.contains(id), "{id} is ready and not served");
+            let anchor = &machine.anchors[&unit.given.anchor()];
+            assert_eq!(anchor.policy, Some(policy(state, unit)), "the rules of {id}");
         }
     });
+}
+
+/// Every step of a start and of joining was done, and what it made is there.
+fn made(id: Id, unit: &Unit, machine: &Machine, running: &BTreeSet<String>) {
+    for step in unit.plan.up.iter().chain(&unit.plan.join) {
+        assert!(unit.journal.reply(&step.key).is_some(), "{id} is ready, and {} is not done", step.key);
+        let there = match &step.act {
+            // That the rules are those of now is compared by itself: the step has those of its start.
+            Act::Host(Op::AnchorLoad(_)) | Act::Book(_) => true,
+            Act::Host(Op::Spawn(job)) => running.contains(&job.id),
+            Act::Host(op) => stands::whole(machine, op),
+        };
+        assert!(there, "{id} is ready, and what {} made is not there: {:#?}", step.key, step.act);
+    }
+}
+
+/// What the packet filter is to do for a network by what is declared and what other networks there are.
+fn policy(state: &State, network: &NetworkUnit) -> Policy {
+    let declared = |network: &NetworkUnit| {
+        let fabric = &state.fabrics[&network.given.fabric].spec;
+        fabric.networks.get(&network.spec.name).unwrap_or(&network.spec).clone()
+    };
+    let others: Vec<(&str, NetworkSpec)> = (state.networks.values())
+        .filter(|other| other.unit.stage.is_wanted())
+        .map(|other| (other.given.fabric.as_str(), declared(other)))
+        .collect();
+    let others = others.iter().map(|(fabric, spec)| Neighbour { fabric, spec });
+    let fabric = &state.fabrics[&network.given.fabric].spec;
+    fabric::policy(fabric, &declared(network), &network.given, others)
 }

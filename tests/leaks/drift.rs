@@ -10,11 +10,9 @@ use warren::lifecycle::engine::Command;
 use warren::store::Stage;
 
 use crate::check;
+use crate::faults::A_LOOK;
 use crate::scenario::{Stand, everything};
 use crate::support::{World, declare};
-
-/// A look comes every 30 seconds.
-const A_LOOK: Duration = Duration::from_secs(31);
 
 fn up() -> Stand {
     let mut stand = Stand::new();

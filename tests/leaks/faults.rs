@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use warren::host::Op;
-use warren::host::sim::{Fault, Machine};
+use warren::host::sim::Fault;
 use warren::ids::Id;
 use warren::lifecycle::engine::Command;
 use warren::lifecycle::step::{Act, Step};
@@ -19,7 +19,7 @@ use warren::store::Stage;
 
 use crate::scenario::{SCENARIOS, Scenario, Stand};
 use crate::support::World;
-use crate::{check, errnos};
+use crate::{check, errnos, stands};
 
 /// What was seen of the failures of one step.
 #[derive(Debug, Default, Clone)]
@@ -44,6 +44,9 @@ pub struct Results {
 
 /// What a failure in the last moment of a phase takes to be made good.
 pub const AFTERWARDS: Duration = Duration::from_secs(8);
+
+/// A look at the machine comes every 30 seconds.
+pub const A_LOOK: Duration = Duration::from_secs(31);
 
 /// Runs work on as many threads as there are processors.
 pub fn parallel<T: Send>(work: Vec<T>, run: impl Fn(T) + Sync) {
@@ -85,33 +88,6 @@ fn operations(scenario: &Scenario) -> (usize, Vec<Op>) {
     (first, stand.world.sim.log().split_off(first))
 }
 
-/// Whether the object of an operation is on the machine.
-fn stands(machine: &Machine, op: &Op) -> bool {
-    match op {
-        Op::CloneCreate { name, .. } => machine.clones.contains(name),
-        Op::Mount(mount) => machine.mounts.values().any(|there| there == mount),
-        Op::JailCreate(jail) => machine.jails.contains_key(&jail.name),
-        Op::DatasetJail { jail, dataset } => machine.datasets.get(dataset) == Some(jail),
-        Op::BridgeCreate { bridge } => machine.bridges.contains_key(bridge),
-        Op::UplinkAttach { interface, .. } => machine.uplinks.contains_key(interface),
-        Op::EifaceCreate { node, .. } => machine.eifaces.contains_key(node),
-        Op::LinkConnect { node, bridge, link, .. } => {
-            machine.bridges.get(bridge).is_some_and(|b| b.links.get(link) == Some(node))
-        }
-        Op::IfMoveIn { interface, .. } => machine.eifaces.get(interface).is_some_and(|e| e.jail.is_some()),
-        Op::AliasAdd { interface, addresses } => {
-            addresses.iter().any(|a| machine.aliases.contains(&(interface.clone(), *a)))
-        }
-        Op::AnchorLoad(policy) => machine.anchors.contains_key(&policy.anchor),
-        Op::TableAdd { anchor, tables, addresses } => machine.anchors.get(anchor).is_some_and(|anchor| {
-            let members = tables.iter().filter_map(|table| anchor.tables.get(table));
-            members.flatten().any(|member| addresses.contains(member))
-        }),
-        Op::Listen { name, .. } => machine.sockets.contains(name),
-        _ => false,
-    }
-}
-
 fn failed(world: &World) -> Vec<Id> {
     let state = &world.engine.state;
     let ids = state.instances.keys().chain(state.networks.keys()).copied();
@@ -132,7 +108,7 @@ fn assert_all_is_named(world: &World) {
                 let same = |step: &&Step| step.act == Act::Host(op.clone());
                 unit.plan.up.iter().find(same).is_some_and(|step| unit.journal.reply(&step.key).is_some())
             });
-            if !another && world.sim.look(|machine| stands(machine, op)) {
+            if !another && world.sim.look(|machine| stands::any(machine, op)) {
                 assert!(named(&op.undo().unwrap()), "{op:?} stands, and {:#?} does not name it", unit.left);
             }
         }
@@ -158,6 +134,10 @@ pub fn assert_recovered(stand: &mut Stand, scenario: &Scenario) {
         for (service, count) in &scenario.wanted {
             let events = &world.events;
             assert_eq!(world.ready("shop", service), *count, "{service}; {events:#?}");
+        }
+        // What could not be loaded or put right is at the next look, and at the one after it what hung on it.
+        if world.events.iter().any(|event| event["kind"] == "policy-failed" || event["kind"] == "drift") {
+            world.settle_within(A_LOOK * 2);
         }
         check::at_rest(world);
         world.ask(Command::Drop("shop".into())).unwrap();

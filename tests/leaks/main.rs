@@ -15,4 +15,5 @@ mod hooks;
 mod page;
 mod scenario;
 mod schedules;
+mod stands;
 mod torn;

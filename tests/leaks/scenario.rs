@@ -88,6 +88,8 @@ fn update(world: &mut World) {
     for service in changed.services.values_mut() {
         service.instance.env.insert("NEW".into(), "1".into());
     }
+    // The rules of the network are others then, while it stays.
+    changed.services.get_mut("one").unwrap().publish[0].port = 8081;
     let _ = world.request(declare(changed));
 }
 

@@ -16,7 +16,7 @@ use super::{
     Exit, Failure, Frames, Host, Inventory, Job, JobState, Lost, Op, Process, Reply, Status, Wanted, Witness,
 };
 use crate::ids::Id;
-pub use machine::{Machine, SimAnchor, SimBridge, SimJail};
+pub use machine::{Machine, SimAnchor, SimBridge, SimEiface, SimJail};
 
 /// How a command behaves in the sim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

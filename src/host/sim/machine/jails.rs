@@ -34,7 +34,7 @@ impl Machine {
         let inside = self.eifaces.iter().find(|(_, e)| e.jail.as_deref() == Some(name));
         assert!(inside.is_none(), "kernel panic: jail {name} removed with {inside:?} inside (PR 238326)");
         self.jails.remove(name);
-        self.datasets.retain(|_, jail| jail != name);
+        self.datasets.retain(|(_, jail)| jail != name);
     }
 
     /// The keeper died: no job is known any more.

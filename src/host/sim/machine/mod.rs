@@ -55,8 +55,8 @@ pub struct Machine {
     pub aliases: BTreeSet<(String, IpNet)>,
     /// Anchors by name.
     pub anchors: BTreeMap<String, SimAnchor>,
-    /// Datasets delegated, with their jail.
-    pub datasets: BTreeMap<String, String>,
+    /// Datasets delegated, with their jail: each jail has its own list of them, so one may stand in many (`zone_dataset_attach`).
+    pub datasets: BTreeSet<(String, String)>,
     /// Sockets left with the keeper.
     pub sockets: BTreeSet<String>,
     /// Jobs the keeper knows.
@@ -228,11 +228,11 @@ impl Machine {
             }
             Op::DatasetJail { jail, dataset } => {
                 self.jail(jail)?;
-                self.datasets.insert(dataset.clone(), jail.clone());
+                self.datasets.insert((dataset.clone(), jail.clone()));
                 Ok(())
             }
-            Op::DatasetUnjail { dataset, .. } => {
-                self.datasets.remove(dataset);
+            Op::DatasetUnjail { jail, dataset } => {
+                self.datasets.remove(&(dataset.clone(), jail.clone()));
                 Ok(())
             }
             Op::AliasRemove { interface, addresses } => {

@@ -27,7 +27,9 @@ impl Machine {
                 let there = self.eifaces.get(interface).and_then(|eiface| eiface.jail.as_ref());
                 if there == Some(jail) { Ok(Reply::Done) } else { Err(no_interface(interface, jail)) }
             }
-            Op::DatasetJail { jail, dataset } if self.datasets.get(dataset) != Some(jail) => {
+            Op::DatasetJail { jail, dataset }
+                if !self.datasets.contains(&(dataset.clone(), jail.clone())) =>
+            {
                 Err(Failure::new(format!("the dataset {dataset} is not delegated to jail {jail}")))
             }
             _ => Ok(Reply::Done),
