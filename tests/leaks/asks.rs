@@ -46,7 +46,7 @@ fn fails(scenario: &'static Scenario, call: usize, followed: bool) {
             stand.world.settle_within(AFTERWARDS + A_LOOK);
             check::always(&stand.world);
             assert_recovered(&mut stand, scenario);
-            stand.assert_hooks_ran(0);
+            stand.assert_hooks_ran(&[]);
         },
     );
 }

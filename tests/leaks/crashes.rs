@@ -100,7 +100,7 @@ fn die(undisturbed: &Undisturbed, death: Death) {
             assert_eq!(turns(&stand.world), undisturbed.turns, "{:#?}", stand.world.events);
             stand.world.sim.fail([]);
             assert_recovered(&mut stand, scenario);
-            stand.assert_hooks_ran(0);
+            stand.assert_hooks_ran(&[]);
         },
     );
 }

@@ -249,7 +249,8 @@ fn single(results: &Mutex<Results>, number: usize, scenario: &'static Scenario) 
                     stand.world.settle_within(scenario.patience + AFTERWARDS);
                     note(results, number, &stand.world, &errnos::kind(&op));
                     assert_recovered(&mut stand, scenario);
-                    stand.assert_hooks_ran(1);
+                    let failed = stand.jobs([first + k]);
+                    stand.assert_hooks_ran(&failed);
                 });
                 results.lock().unwrap().single += 1;
             }
@@ -280,7 +281,8 @@ fn double(results: &Mutex<Results>, scenario: &'static Scenario) {
                     if second.is_some() {
                         stand.world.settle_within(scenario.patience + AFTERWARDS);
                         assert_recovered(&mut stand, scenario);
-                        stand.assert_hooks_ran(2);
+                        let failed = stand.jobs([Some(k), second].into_iter().flatten().map(|at| first + at));
+                        stand.assert_hooks_ran(&failed);
                     }
                     performed
                 })

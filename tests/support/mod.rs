@@ -92,6 +92,8 @@ pub struct World {
     pub held: Option<usize>,
     /// What happens on the machine by itself before an operation is performed.
     pub meanwhile: Option<fn(&Sim, &Op)>,
+    /// Units that were there when the machine went down.
+    pub rebooted: BTreeSet<Id>,
     /// How a command ends that outlived its daemon, or that was held.
     pub fate: Status,
     running: Option<(u64, String)>,
@@ -145,6 +147,7 @@ impl World {
             hooks: Vec::new(),
             held: None,
             meanwhile: None,
+            rebooted: BTreeSet::new(),
             fate: Status::Exited(0),
             running: None,
             fresh: Vec::new(),
@@ -218,6 +221,10 @@ impl World {
                 return;
             }
             self.log.extend(out.records.iter().cloned());
+            self.rebooted.extend(out.records.iter().filter_map(|record| match record {
+                Record::Rebooted { unit } => Some(*unit),
+                _ => None,
+            }));
             self.fresh.extend(out.records);
             if out.sync {
                 self.synced = self.log.len();
