@@ -3,19 +3,22 @@
 //!
 //! After each, the next daemon finishes: what is wanted is there, nothing is left, no address was given twice, no step failed
 //! because it was done a second time, and each hook ran once. After the death of the daemon alone nothing was made, stopped or
-//! mended that would not have been without it.
+//! mended that would not have been without it; after a power cut each clean-up hook ran of what had been prepared, once if its end
+//! was on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use warren::host::{Host, Op};
-use warren::store::Record;
+use warren::lifecycle::journal::{Mark, Way};
+use warren::lifecycle::step::Act;
+use warren::store::{InstanceUnit, Record};
 
 use crate::check;
 use crate::faults::{assert_recovered, named, parallel};
 use crate::scenario::{SCENARIOS, Scenario, Stand};
-use crate::support::{Death, World};
+use crate::support::{Death, World, fold};
 
 /// What was tried.
 #[derive(Debug, Default)]
@@ -105,6 +108,21 @@ fn die(undisturbed: &Undisturbed, death: Death) {
     );
 }
 
+/// The hooks that a store says began, and not how they ended: a clean-up hook of those runs once more after the power went.
+fn in_doubt(log: &[Record]) -> Vec<String> {
+    let state = fold(log);
+    let of = |unit: &InstanceUnit| {
+        let (plan, journal) = (&unit.unit.plan, &unit.unit.journal);
+        let steps = plan.down.iter().filter(|undo| journal.get(Way::Down, &undo.key) == Some(&Mark::Began));
+        let jobs = steps.filter_map(|undo| match &undo.act {
+            Act::Host(Op::Run(job)) => Some(job.id.clone()),
+            _ => None,
+        });
+        jobs.collect::<Vec<_>>()
+    };
+    state.instances.values().flat_map(of).collect()
+}
+
 /// Power is lost after a commit, and with it each part of the store that was not synced.
 fn cut(scenario: &'static Scenario, commit: usize, cuts: &AtomicUsize) {
     // Boundaries of commits among the records.
@@ -126,11 +144,13 @@ fn cut(scenario: &'static Scenario, commit: usize, cuts: &AtomicUsize) {
                 let bounds: Vec<usize> =
                     world.bounds.iter().copied().filter(|bound| *bound >= world.synced).rev().collect();
                 let Some(kept) = bounds.get(drop_behind).copied() else { return false };
+                let open = in_doubt(&world.log[..kept]);
                 world.lose_power(kept);
                 check::always(world);
                 (scenario.again)(world);
                 world.settle_within(scenario.patience);
                 assert_recovered(&mut stand, scenario);
+                stand.assert_hooks_ran(&open);
                 true
             },
         );
