@@ -12,6 +12,7 @@ mod errnos;
 mod faults;
 mod guests;
 mod hooks;
+mod others;
 mod page;
 mod scenario;
 mod schedules;
