@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 mod booleans;
+mod closed;
 mod failure;
 #[cfg(target_os = "freebsd")]
 pub mod freebsd;

@@ -32,6 +32,7 @@ mod paths;
 #[cfg(target_os = "linux")]
 mod questions;
 mod run;
+mod strangers;
 mod traffic;
 #[cfg(target_os = "linux")]
 mod upgrade;

@@ -1,6 +1,5 @@
 //! FreeBSD as a [`Host`](crate::host::Host): each operation by its means.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ use crate::host::graph::{self, Graph};
 use crate::host::listen::bind;
 use crate::host::{
     Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Lost, Op, Reply, SeenJail, Wanted, Witness,
-    probe,
+    closed, probe,
 };
 use crate::ids::Id;
 use crate::keeper::{self, Place};
@@ -55,7 +54,7 @@ impl FreeBsd {
     /// The directory cannot be used, netgraph cannot be loaded, or the keeper does not start.
     pub fn open(state_dir: &Path) -> Result<Self, Failure> {
         let what = || format!("use the state directory {}", state_dir.display());
-        fs::create_dir_all(layout::roots(state_dir)).doing(what)?;
+        closed::make(&layout::roots(state_dir)).doing(what)?;
         let state_dir = state_dir.canonicalize().doing(what)?;
         sockets::load_types(&["socket"])
             .and_then(|()| sockets::load_types(&NODE_TYPES))

@@ -24,6 +24,7 @@ use crate::firewall::{Policy, conntrack, nft, outside};
 use crate::host::graph::{self, Graph, Interfaces};
 use crate::host::{
     Exit, Failure, Frames, Host, Inventory, Jail, Job, JobState, Mount, Op, Reply, SeenJail, Wanted, Witness,
+    closed,
 };
 use crate::keeper;
 
@@ -59,6 +60,10 @@ impl Lab {
         let what = || format!("open the lab in {}", state_dir.display());
         let state_dir = state_dir.canonicalize().doing(what)?;
         let (client, lab) = Client::connect(&state_dir)?.ok_or_else(|| absent(&state_dir))?;
+        // A lab that an older Warren made left them open.
+        for dir in [layout::roots(&state_dir), layout::clones(&state_dir)] {
+            closed::make(&dir).doing(what)?;
+        }
         let client = Arc::new(client);
         let mine = std::fs::metadata("/proc/self/ns/pid").doing(what)?;
         if std::os::unix::fs::MetadataExt::ino(&mine) != lab.pid_namespace {

@@ -11,7 +11,7 @@ use super::super::failure::{Context, hint_if};
 use super::super::{layout, sys, wire};
 use super::outer::{Down, Up};
 use super::{network, server};
-use crate::host::Failure;
+use crate::host::{Failure, closed};
 
 /// `warren lab-kernel --process-1 FD DIR`.
 pub(super) fn run(fd: &str, state_dir: &Path) -> ExitCode {
@@ -64,7 +64,7 @@ fn begin(outer: &OwnedFd, state_dir: &Path) -> Result<server::Kernel, Failure> {
     })?;
     nix::unistd::sethostname("warren-lab").doing(|| "set the host name")?;
     for dir in [layout::roots(state_dir), layout::clones(state_dir)] {
-        std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+        closed::make(&dir).doing(|| format!("make {}", dir.display()))?;
     }
     layers_on_tmpfs_if_needed(&layout::clones(state_dir))?;
     let outside = network::boot()?;
