@@ -306,6 +306,20 @@ fn seeds_are_good_and_are_written_where_they_are_asked_for() {
 }
 
 #[test]
+fn each_target_has_its_program_and_what_was_found_by_it() {
+    let programs: std::collections::BTreeSet<String> =
+        (std::fs::read_dir(repository().join("fuzz/fuzz_targets")).unwrap().flatten())
+            .map(|file| file.path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+    assert!(
+        programs.iter().eq(TARGETS.iter().map(|(name, _)| *name).collect::<std::collections::BTreeSet<_>>())
+    );
+    for (target, _) in TARGETS {
+        assert!(!files(&repository().join("fuzz/corpus").join(target)).is_empty(), "{target} has no corpus");
+    }
+}
+
+#[test]
 fn no_input_breaks_a_promise() {
     let env = |name| std::env::var(name).ok().and_then(|n: String| n.parse::<u64>().ok());
     let runs = env("WARREN_FUZZ_RUNS").unwrap_or(4000);

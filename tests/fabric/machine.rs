@@ -140,6 +140,9 @@ fn without_descriptors_starts_fail_cleanly_and_are_tried_again() {
     lab.ok(&["scale", "pool=3", "--timeout", "60s"]);
     lab.wait_ready("pool", 3);
     assert_eq!(lab.daemon_pid(), pid, "the daemon died of it{}", lab.daemon_log());
+    let told = lab.ok(&["events", "--json"]);
+    let failed = told.lines().filter(|e| e.contains("step-failed") && e.contains("Too many open files"));
+    assert!(failed.count() > 0, "no start went without a descriptor:\n{told}{}", lab.daemon_log());
     let (good, bad) = traffic.end();
     assert!(bad == 0, "{bad} of {} pages failed", good + bad);
     lab.ok(&["down", "t"]);
