@@ -109,7 +109,18 @@ pub fn fuzz(frame: &[u8]) {
             let source = frame.get(22..38).unwrap_or_default();
             let own = [Ipv6Addr::UNSPECIFIED, link_local(guard.mac), guard.v6[0]];
             assert!(own.iter().any(|a| a.octets() == source), "another's IPv6 address");
-            assert!(byte(20) != Some(58) || !matches!(byte(54), Some(134 | 137)), "a router's message");
+            match byte(20) {
+                Some(58) => {
+                    assert!(!matches!(byte(54), Some(134 | 137)), "a router's message");
+                    let target = frame.get(62..78).unwrap_or_default();
+                    let mine = own[1..].iter().any(|a| a.octets() == target);
+                    assert!(byte(54) != Some(136) || mine, "another's neighbour advertisement");
+                }
+                Some(17) => {
+                    assert_ne!(frame.get(54..56), Some(&[2, 35][..]), "the answer of a DHCPv6 server")
+                }
+                next => assert!(matches!(next, Some(6 | 132)), "behind header {next:?} anything may be"),
+            }
         }
         other => panic!("frames of type {other:?} do not pass"),
     }

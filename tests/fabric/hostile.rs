@@ -361,11 +361,19 @@ mod raw {
                     .concat();
             [head, mark(what)].concat()
         };
-        let mut advertisement = vec![0x60, 0, 0, 0, 0, 38, 58, 255, 0xfe, 0x80, 0, 0, 0, 0, 0, 0];
-        advertisement.extend([mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]]);
-        advertisement.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        advertisement.extend([134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
-        advertisement.extend(mark("ra"));
+        let local =
+            [&[0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2][..], &mac[1..3], &[0xff, 0xfe], &mac[3..]].concat();
+        // Nobody's; but somebody's neighbours would believe it.
+        let anothers = [&[0xfd, 0x99][..], &[0; 12], &[0xba, 0xad]].concat();
+        let ipv6 = |next: u8, source: &[u8], payload: &[u8], what: &str| {
+            let payload = [payload, &mark(what)].concat();
+            let head = [0x60, 0, 0, 0, 0, payload.len() as u8, next, 255];
+            let everybody = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+            ether(mac, 0x86dd, &[&head[..], source, &everybody, &payload].concat())
+        };
+        let udp = |from: u16| [&from.to_be_bytes()[..], &[2, 34, 0, 30, 0, 0]].concat();
+        let advertisement = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        let neighbour = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &anothers].concat();
         vec![
             ether(mac, 0x0800, &ipv4(own, all, (4000, 4000), &mark("honest"))),
             ether(other, 0x0800, &ipv4(own, all, (4000, 4000), &mark("mac"))),
@@ -373,7 +381,12 @@ mod raw {
             ether(mac, 0x0806, &arp(mac, victim, "arp-ip")),
             ether(mac, 0x0806, &arp(other, own, "arp-mac")),
             ether(mac, 0x0800, &ipv4(own, all, (67, 68), &mark("offer"))),
-            ether(mac, 0x86dd, &advertisement),
+            ipv6(58, &local, &advertisement, "ra"),
+            ipv6(17, &anothers, &udp(4000), "ip6"),
+            ipv6(58, &local, &neighbour, "na"),
+            ipv6(17, &local, &udp(547), "dhcp6"),
+            // A header in front of the one that would be looked at.
+            ipv6(0, &local, &[&[58, 0, 5, 2, 0, 0, 1, 0][..], &advertisement].concat(), "hop"),
             ether(
                 mac,
                 0x8100,
@@ -403,7 +416,7 @@ mod raw {
 
 #[test]
 fn forged_frames_are_seen_by_nobody() {
-    // Guard: the program at the link's door (`netgraph::guard`). With `guard::open()` in its place all nine are seen.
+    // Guard: the program at the link's door (`netgraph::guard`). With `guard::open()` in its place all are seen.
     if !possible(&[]) {
         return;
     }
@@ -420,7 +433,7 @@ fn forged_frames_are_seen_by_nobody() {
         let listener = scope.spawn(|| attack(&lab, &victim, "listen 3"));
         std::thread::sleep(Duration::from_secs(1));
         let sent = attack(&lab, &attacker, &format!("frames {mac} {own} {other}"));
-        assert!(sent.contains("sent 9"), "{sent}");
+        assert!(sent.contains("sent 13"), "{sent}");
         listener.join().unwrap()
     });
     let seen: Vec<&str> = seen.lines().filter_map(|l| l.trim().strip_prefix("saw ")).collect();
