@@ -14,13 +14,37 @@ use proptest::prelude::*;
 use support::{World, declare, shop};
 use warren::config::spec::*;
 use warren::firewall::{Policy, pf};
-use warren::host::{Job, Op};
+use warren::host::{Job, Op, Question};
 
 /// What a place in a spec is called, and how a word gets there.
 type Place = (&'static str, fn(&mut FabricSpec, String));
 
 fn web(spec: &mut FabricSpec) -> &mut ServiceSpec {
     spec.services.get_mut("web").unwrap()
+}
+
+/// A jail of jail(8), which keeps its name and its root, in the place of `web`.
+fn classic(spec: &mut FabricSpec) -> &mut Classic {
+    let service = web(spec);
+    service.replicas = 1;
+    service.publish.clear();
+    let instance = &mut service.instance;
+    instance.links.clear();
+    instance.template.source = TemplateSource::Shared { path: "/jails/www".into() };
+    instance.classic.insert(Classic {
+        jail: "www".into(),
+        jid: None,
+        vnet: false,
+        addresses: vec![],
+        aliases: vec![],
+        interfaces: vec![],
+    })
+}
+
+fn health(spec: &mut FabricSpec, probe: Probe) {
+    let second = Duration::from_secs(1);
+    web(spec).health =
+        Some(Health { probe, interval: second, timeout: second, failures: 3, grace: 10 * second });
 }
 
 const PLACES: &[Place] = &[
@@ -64,6 +88,18 @@ const PLACES: &[Place] = &[
     ("a parameter's value", |spec, word| {
         drop(web(spec).instance.params.insert("osrelease".into(), ParamValue::Text(word)));
     }),
+    ("a jail's own name", |spec, word| classic(spec).jail = word),
+    ("an interface with an alias", |spec, word| {
+        let address = "10.1.1.1".parse().unwrap();
+        let classic = classic(spec);
+        classic.addresses = vec![address];
+        classic.aliases = vec![Alias { interface: word, address: "10.1.1.1/24".parse().unwrap() }];
+    }),
+    ("a lent interface", |spec, word| {
+        let classic = classic(spec);
+        (classic.vnet, classic.interfaces) = (true, vec![word]);
+    }),
+    ("a health check's path", |spec, word| health(spec, Probe::Http { port: 80, path: word })),
     ("the console's log", |spec, word| web(spec).instance.consolelog = Some(word.into())),
 ];
 
@@ -213,7 +249,10 @@ fn check_op(op: &Op) -> Result<(), TestCaseError> {
             prop_assert!(only(anchor, "/-_") && tables.iter().all(|table| only(table, "_-")), "{op:?}");
         }
         Op::JailCreate(jail) => {
-            prop_assert!(only(&jail.hostname, ".-") && !jail.hostname.is_empty(), "{op:?}");
+            prop_assert!(only(&jail.name, "._-+@:%") && !jail.name.is_empty(), "{op:?}");
+            // As jail(8) has it: one that is not told another has its name.
+            let named = jail.hostname == jail.name || only(&jail.hostname, ".-");
+            prop_assert!(named && !jail.hostname.is_empty(), "{op:?}");
             prop_assert!(jail.params.keys().all(|key| only(key, "._")), "{op:?}");
             let texts = |value: &ParamValue| !matches!(value, ParamValue::Text(text) if !plain(text));
             prop_assert!(jail.params.values().all(texts), "{op:?}");
@@ -225,7 +264,13 @@ fn check_op(op: &Op) -> Result<(), TestCaseError> {
             prop_assert!(plain(target) && !target.split('/').any(|part| part == ".."), "{op:?}");
         }
         Op::DatasetJail { dataset, .. } => prop_assert!(only(dataset, "/_-:."), "{op:?}"),
-        Op::UplinkAttach { interface, .. } => prop_assert!(only(interface, "._"), "{op:?}"),
+        Op::Probe { question: Question::Http { path, .. }, .. } => {
+            prop_assert!(path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()), "{op:?}");
+        }
+        Op::UplinkAttach { interface, .. }
+        | Op::IfMoveIn { interface, .. }
+        | Op::IfMoveHome { interface, .. }
+        | Op::AliasAdd { interface, .. } => prop_assert!(only(interface, "._"), "{op:?}"),
         Op::CloneCreate { name, source } => {
             prop_assert!(only(name, ""), "{op:?}");
             if let TemplateSource::Zfs { snapshot } = source {
@@ -254,6 +299,15 @@ fn an_honest_spec_passes_these_checks() {
     world.ask(declare(shop())).unwrap();
     world.settle();
     assert!(ops(&world) > 50, "nothing was looked at");
+    // What the hostile words are put into would come up without them.
+    for put in [(|spec| drop(classic(spec))) as fn(&mut FabricSpec), |spec| {
+        health(spec, Probe::Http { port: 80, path: "/".into() })
+    }] {
+        let mut spec = shop();
+        put(&mut spec);
+        warren::config::verify(&spec).unwrap();
+        check_all(spec).unwrap();
+    }
 }
 
 proptest! {

@@ -21,11 +21,7 @@ pub(super) fn check(service: &ServiceSpec, place: &str, found: &mut Vec<Problem>
         && !number
     {
         let message = format!("`{}` cannot be a jail's name: {why}", shown(&classic.jail));
-        wrong(
-            "name",
-            message,
-            "letters, digits, _, - and others without blanks, dots between parent and child",
-        );
+        wrong("name", message, "letters, digits and _-+@:%, with dots between parent and child");
     }
     if classic.jid.is_some_and(|jid| jid < 1) {
         wrong("jid", "a jail's number is above 0".into(), "leave it out: the kernel numbers jails");
@@ -69,14 +65,16 @@ pub(super) fn check(service: &ServiceSpec, place: &str, found: &mut Vec<Problem>
     }
 }
 
-/// A name the kernel takes, and that nothing takes for another jail of Warren's or a number.
+/// A name the kernel takes, and that nothing takes for another jail of Warren's, a number, an option or more than a word: it is the
+/// host name, too, where none is said (jail(8)), and hooks are given it.
 fn name(name: &str) -> Result<(), &'static str> {
     let part = |part: &str| match part {
         "" => Err("a component is empty"),
         _ if part.bytes().all(|b| b.is_ascii_digit()) => Err("a component is a number"),
-        _ if part.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | '*')) => {
-            Err("it holds a blank, a slash or a star")
+        _ if !part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-+@:%".contains(&b)) => {
+            Err("it holds something other than letters, digits and _-+@:%")
         }
+        _ if part.starts_with('-') => Err("a component starts with -"),
         _ => Ok(()),
     };
     if name.len() > LONGEST {
