@@ -194,6 +194,29 @@ fn a_bad_file_changes_nothing() {
 }
 
 #[test]
+fn what_up_would_refuse_is_not_promised() {
+    let world = World::new();
+    world.text(0, &["up", SHOP]);
+    let shop = std::fs::read_to_string(SHOP).unwrap();
+    let head = "[networks.shop]\n";
+    assert!(shop.contains(head));
+    for (key, line) in [("mtu", "mtu = 1400"), ("uplink", "uplink = \"em0\"")] {
+        let file = world.file("other.toml", &shop.replace(head, &format!("{head}{line}\n")));
+        for words in [&["up", "--dry-run", &file][..], &["up", &file]] {
+            let refused = world.text(1, words);
+            assert!(
+                refused.contains("`shop`") && refused.contains(key) && refused.contains("warren down shop"),
+                "{refused}"
+            );
+        }
+    }
+    // What it can do it still tells.
+    let more = shop.replace("nat = true", "nat = false\nexclude = [\"10.77.0.200\"]");
+    let told = world.text(0, &["up", "--dry-run", &world.file("other.toml", &more)]);
+    assert!(told.contains("nat and exclude changed, without an interruption"), "{told}");
+}
+
+#[test]
 fn a_start_that_fails_is_told_and_leaves_nothing() {
     let world = World::new();
     let file = world.file(

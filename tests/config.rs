@@ -364,7 +364,7 @@ fn a_changed_file_says_what_it_will_do() {
             }
         }),
         [
-            "network `shop` is made anew: mtu changed",
+            "network `shop`: mtu changed, which is refused while the fabric is up: take it down first",
             "service `api` is removed: 3 instances",
             "service `db`: its instances are replaced: network `shop` changed",
             "service `web` is removed: 2 instances",

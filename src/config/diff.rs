@@ -25,7 +25,7 @@ pub enum Change {
     Removed,
     /// It is another one.
     Changed {
-        /// Keys whose change needs the network made anew, and every instance on it: `ipv4`, `mtu`.
+        /// Keys whose change needs the fabric taken down, for instances are linked to it as it is: `ipv4`, `mtu`.
         rebuild: Vec<&'static str>,
         /// Keys whose change is applied while everything runs: `nat`, `peers`.
         live: Vec<&'static str>,
@@ -81,7 +81,7 @@ impl Changes {
                 Change::Removed => said.push(format!("network `{name}` is removed")),
                 Change::Changed { rebuild, live } => {
                     if !rebuild.is_empty() {
-                        said.push(format!("network `{name}` is made anew: {} changed", and(rebuild)));
+                        said.push(format!("network `{name}`: {} changed, which is refused while the fabric is up: take it down first", and(rebuild)));
                     }
                     if !live.is_empty() {
                         said.push(format!(
@@ -185,15 +185,19 @@ pub fn diff(old: &FabricSpec, new: &FabricSpec) -> Changes {
 }
 
 fn network(old: &NetworkSpec, new: &NetworkSpec) -> Option<Change> {
-    let rebuild = differing!(NetworkSpec, old, new,
-        { ipv4 => "ipv4", ipv6 => "ipv6", gateway4 => "gateway", gateway6 => "gateway", dhcp4 => "dhcp", lan_dhcp => "dhcp",
-          mtu => "mtu" },
-        ignore { name, exclude, nat, isolated, peers, uplink, quarantine });
+    let rebuild = rewired(old, new);
     let live = differing!(NetworkSpec, old, new,
-        { exclude => "exclude", nat => "nat", isolated => "isolated", peers => "peers", uplink => "uplink",
-          quarantine => "quarantine" },
-        ignore { name, ipv4, ipv6, gateway4, gateway6, dhcp4, lan_dhcp, mtu });
+        { nat => "nat", isolated => "isolated", peers => "peers", quarantine => "quarantine", exclude => "exclude" },
+        ignore { name, ipv4, ipv6, gateway4, gateway6, dhcp4, lan_dhcp, mtu, uplink });
     (!rebuild.is_empty() || !live.is_empty()).then_some(Change::Changed { rebuild, live })
+}
+
+/// Keys of a network that cannot change while it is in use.
+pub(crate) fn rewired(old: &NetworkSpec, new: &NetworkSpec) -> Vec<&'static str> {
+    differing!(NetworkSpec, old, new,
+        { ipv4 => "ipv4", ipv6 => "ipv6", gateway4 => "gateway", gateway6 => "gateway", dhcp4 => "dhcp", lan_dhcp => "dhcp",
+          mtu => "mtu", uplink => "uplink" },
+        ignore { name, nat, isolated, peers, quarantine, exclude })
 }
 
 fn service(

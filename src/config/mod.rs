@@ -40,6 +40,7 @@ pub(crate) use conflicts::domain_taken;
 use decode::{Decode, Node, Sink};
 use diagnostics::{Places, Problems};
 pub use diagnostics::{Problem, Report};
+pub(crate) use diff::rewired;
 pub use diff::{Change, Changes, ServiceChange, diff};
 pub use document::Document;
 pub use schema::schema;

@@ -13,7 +13,7 @@ use super::{Api, Reader, Rejected, Writer};
 use crate::config::spec::{FabricSpec, Restart, RestartPolicy, ServiceSpec};
 use crate::host::{Inventory, Wanted};
 use crate::ids::Id;
-use crate::lifecycle::engine::{Command, Engine};
+use crate::lifecycle::engine::{Command, Engine, Refusal};
 
 type Answer<T> = Result<Json<T>, Rejected>;
 
@@ -150,10 +150,12 @@ pub(super) async fn declare(
     let (spec, changes) = api
         .handle
         .query(move |engine, _| {
+            // Also for a question: what would be refused is not promised.
+            engine.check_declaration(&spec)?;
             let changes = changes(engine, &spec);
-            (spec, changes)
+            Ok::<_, Refusal>((spec, changes))
         })
-        .await?;
+        .await??;
     api.can_have(&spec).await?;
     if !query.dry {
         let _ = api.ask(Command::Declare(Box::new(spec))).await?;

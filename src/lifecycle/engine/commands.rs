@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::services::asked;
 use super::{Command, Effect, Engine, NameChange, Refusal};
 use crate::config;
-use crate::config::domain_taken;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
+use crate::config::{domain_taken, rewired};
 use crate::fabric;
 use crate::ids::Id;
 use crate::lifecycle::plan::Assignment;
@@ -55,7 +55,10 @@ impl Engine {
     }
 
     /// Everything that could make a declaration fail half-way, asked before anything is changed.
-    pub(super) fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// What stands in its way.
+    pub fn check_declaration(&self, spec: &FabricSpec) -> Result<(), Refusal> {
         let old = self.state.fabrics.get(&spec.name);
         if old.is_some_and(|o| o.dropped) {
             return Err(Refusal::conflict(format!(
@@ -96,13 +99,18 @@ impl Engine {
             let there =
                 old.and_then(|o| o.networks.get(&network.name)).and_then(|id| self.state.networks.get(id));
             match there {
-                Some(there) if !same_wires(&there.spec, network) => {
-                    return Err(Refusal::conflict(format!(
-                        "network `{}` is in use and cannot change its addresses, MTU or uplink while it is: take the fabric down first",
-                        network.name
-                    )));
+                Some(there) => {
+                    let keys = rewired(&there.spec, network);
+                    if !keys.is_empty() {
+                        return Err(Refusal::conflict(format!(
+                            "network `{}` is in use and cannot change its {} while it is: take the fabric down first, `warren down {}`",
+                            network.name,
+                            keys.join(", "),
+                            spec.name
+                        )));
+                    }
+                    self.check_pool(spec, network, there)?;
                 }
-                Some(there) => self.check_pool(spec, network, there)?,
                 None => self.check_overlap(spec, network)?,
             }
         }
@@ -289,17 +297,4 @@ impl Engine {
         }
         Ok(json!({ "units": failed, "services": halted }))
     }
-}
-
-/// Whether two specs of a network differ in nothing but policy.
-fn same_wires(a: &NetworkSpec, b: &NetworkSpec) -> bool {
-    let wires = |n: &NetworkSpec| NetworkSpec {
-        nat: false,
-        isolated: false,
-        peers: Vec::new(),
-        quarantine: std::time::Duration::ZERO,
-        exclude: Vec::new(),
-        ..n.clone()
-    };
-    wires(a) == wires(b)
 }
