@@ -90,6 +90,14 @@ async fn units(client: &super::Client) -> Result<Vec<Check>, Fail> {
         };
         checks.push(check(&format!("fabric {}", fabric.name), result));
     }
+    for network in fabrics.iter().flat_map(|f| &f.networks).filter(|n| !n.drift.is_empty()) {
+        let mend = format!(
+            "put it right by hand, or take {} down and bring it up: `warren down {}`",
+            network.fabric, network.fabric
+        );
+        let name = format!("network {}/{}", network.fabric, network.name);
+        checks.push(Check::bad(name, network.drift.join("; "), mend));
+    }
     for instance in instances.iter().filter(|i| !i.left.is_empty()) {
         let mend = format!("`warren repair {}`", instance.name);
         checks.push(check(&instance.name, Err((format!("left behind: {}", instance.left.join("; ")), mend))));

@@ -286,6 +286,10 @@ impl Watch {
     /// Prints the end: one JSON object, or a sentence and, if it is not what was wanted, the reasons.
     pub async fn summary(&self, code: u8, fabric: Option<&Fabric>, headline: &str) -> Result<(), Fail> {
         let stuck = fabric.map(|f| f.stuck.clone()).unwrap_or_default();
+        let networks = fabric.iter().flat_map(|f| &f.networks);
+        let drift: Vec<String> = networks
+            .flat_map(|n| n.drift.iter().map(move |text| format!("network {}: {text}", n.name)))
+            .collect();
         let left = match fabric {
             // Whatever is left behind stands in the way.
             Some(fabric) if code != 0 || !stuck.is_empty() => self.left(fabric).await?,
@@ -307,6 +311,7 @@ impl Watch {
             out::note(headline);
             section("what failed", &self.failures);
             section("what stands in the way", &stuck);
+            section("what is not as it should be", &drift);
             section("what was undone", &self.undone);
         }
         section("what is left", &left);

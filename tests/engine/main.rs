@@ -356,6 +356,36 @@ fn a_network_that_could_not_be_served_says_so_until_it_is() {
 }
 
 #[test]
+fn what_is_amiss_stands_in_nobodys_way_while_a_stop_is_quiet() {
+    let mut world = World::new();
+    let mut shop = fabric(vec![service("one", 2, &[])]);
+    shop.networks.insert("other".into(), network("other", 2));
+    // The second network cannot come up.
+    let first = std::sync::OnceLock::new();
+    world.sim.refuse(move |op| match op {
+        Op::BridgeCreate { bridge } if first.get_or_init(|| bridge.clone()) != bridge => Some(12),
+        _ => None,
+    });
+    world.ask(declare(shop)).unwrap();
+    world.settle();
+    let network = world.engine.state.fabrics["shop"].networks["net"];
+    world.handle(Event::Served(network, Err(warren::host::Failure::new("no socket is left"))));
+    let seen = |world: &World| warren::daemon::api::view::fabric(&world.engine, "shop").unwrap();
+    let fabric = seen(&world);
+    assert!(matches!(&fabric.stuck[..], [text] if text.contains("network other")), "{:?}", fabric.stuck);
+    assert!(fabric.networks[0].drift[0].contains("no socket is left"), "{:?}", fabric.networks);
+    let stops =
+        |world: &World| world.engine.state.instances.values().any(|i| i.unit.stage == Stage::Stopping);
+    let scale = Command::Scale { fabric: "shop".into(), service: "one".into(), replicas: 1 };
+    for command in [scale, Command::Drop("shop".into())] {
+        world.ask(command).unwrap();
+        world.settle_until(Duration::from_secs(5), stops);
+        assert!(stops(&world) && seen(&world).stuck.is_empty(), "{:?}", seen(&world).stuck);
+        world.settle_until(Duration::from_secs(5), |world| !stops(world));
+    }
+}
+
+#[test]
 fn what_waits_for_its_time_does_not_grow_with_what_has_been() {
     let mut world = World::new();
     let one = service("one", 4, &[]);

@@ -431,10 +431,16 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
             ));
         }
     }
-    for network in &networks {
-        stuck.extend(network.drift.iter().map(|text| format!("network {}: {text}", network.name)));
+    // A network that did not come up is in nobody's way where all is to go, nor known to be while something moves: a stop may be
+    // quiet for as long as its hooks and timeouts are.
+    let moves =
+        |stage: Stage| matches!(stage, Stage::Starting | Stage::Joining | Stage::Leaving | Stage::Stopping);
+    let instances = fabric.services.values().flat_map(|s| &s.instances);
+    let moving = (instances.chain(fabric.networks.values()))
+        .any(|id| state.unit(*id).is_some_and(|unit| moves(unit.stage)));
+    if !fabric.dropped && !moving {
+        stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
     }
-    stuck.extend(fabric.network_trouble.values().map(|(_, _, text)| text.clone()));
     Some(Fabric {
         name: fabric.spec.name.clone(),
         domain: fabric.spec.domain.clone(),
