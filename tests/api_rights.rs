@@ -9,7 +9,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -270,6 +271,103 @@ fn a_flood_of_connections_by_one_user_leaves_the_others_their_places() {
     drop(floods);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(daemon.ask(Who(READER, READ_GROUP, &[]), "GET", "/v1/info").0, "200", "places come back");
+}
+
+/// Asks without a pause on every connection it gets, several questions at a time, until it is dropped.
+struct Flood {
+    answers: Arc<AtomicUsize>,
+    connections: Vec<UnixStream>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    fn new(connections: Vec<UnixStream>, paths: &[String]) -> Self {
+        let answers = Arc::new(AtomicUsize::new(0));
+        let ask = |path: &String| format!("GET {path} HTTP/1.1\r\nHost: w\r\n\r\n");
+        let all: String = paths.iter().map(ask).collect();
+        let threads = connections.iter().map(|connection| {
+            let (mut to, mut from) = (connection.try_clone().unwrap(), connection.try_clone().unwrap());
+            let (all, count, answers) = (all.clone(), paths.len(), Arc::clone(&answers));
+            std::thread::spawn(move || {
+                let mut piece = vec![0; 1 << 20];
+                while to.write_all(all.as_bytes()).is_ok() {
+                    let mut heads = 0;
+                    while heads < count {
+                        match from.read(&mut piece) {
+                            Ok(read @ 1..) => {
+                                heads += piece[..read].windows(9).filter(|w| w == b"HTTP/1.1 ").count();
+                            }
+                            _ => return,
+                        }
+                    }
+                    answers.fetch_add(count, Ordering::Relaxed);
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { answers, threads, connections }
+    }
+
+    fn answers(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        for connection in &self.connections {
+            let _ = connection.shutdown(std::net::Shutdown::Both);
+        }
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+// What bounds it: a user has 64 places, each has one question under way, and the engine takes questions and orders as they come.
+#[test]
+fn a_flood_of_questions_by_one_user_leaves_the_others_their_turn() {
+    let Some(_alone) = possible() else { return };
+    let read_group = READ_GROUP.to_string();
+    let daemon = Daemon::start(&["--read-group", &read_group]);
+    let file = daemon.dir.path().join("warren.toml");
+    let text = "name = \"f\"\n[networks.n]\nipv4 = \"10.1.0.0/24\"\n[templates.h]\nhost = true\n[services.s]\ntemplate = \"h\"\nnetworks = [\"n\"]\nreplicas = 40\ncommand = \"nginx\"\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let ask = |words: &[&str]| {
+        let state = daemon.state();
+        let mut owner = Command::new(env!("CARGO_BIN_EXE_warren"));
+        owner.args(["--state-dir", state.to_str().unwrap()]).args(words).stdin(Stdio::null());
+        let mut owner = owner.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = owner.try_wait().unwrap() {
+                assert!(status.success(), "{words:?}: {status}");
+                return;
+            }
+            if Instant::now() > end {
+                let _ = owner.kill();
+                let _ = owner.wait();
+                panic!("{words:?} is not done");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    ask(&["up", file]);
+    // Whatever a reader may ask. Events that are not followed have an end.
+    let paths: Vec<String> = (operations(&daemon).into_iter())
+        .filter(|(method, path)| method == "GET" && path != NOT_FOR_READERS)
+        .map(|(_, path)| path)
+        .collect();
+    let socket = daemon.socket();
+    let connections = become_and(Who(READER, READ_GROUP, &[]), move || {
+        (0..64).filter_map(|_| connect(&socket).ok()).collect::<Vec<_>>()
+    });
+    assert_eq!(connections.len(), 64);
+    let flood = Flood::new(connections, &paths);
+    for words in [&["scale", "s=60"][..], &["down", "f"], &["up", file]] {
+        let before = flood.answers();
+        ask(words);
+        assert!(flood.answers() > before, "nobody asked anything meanwhile");
+    }
 }
 
 #[test]
