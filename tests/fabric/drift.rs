@@ -84,6 +84,77 @@ fn a_renamed_gateway_and_an_unmounted_volume_come_back_and_a_stranger_stays() {
     lab.assert_nothing_left();
 }
 
+/// What cannot be put right, of an instance and of a network, and what is nobody's, stands in `ps`, `inspect` and `doctor` until it
+/// is right.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_put_right_is_told_to_whoever_looks_until_it_is() {
+    if !possible(&["ip", "umount"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let data = lab.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let volume =
+        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", data.display());
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &volume)));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let web = lab.first("web");
+    let inventory = lab.json(&["info", "--inventory"])["inventory"].clone();
+    let key = |of: &str, is: &dyn Fn(&str) -> bool| {
+        inventory[of].as_object().unwrap().keys().find(|name| is(name)).unwrap().clone()
+    };
+    let (gateway, mount) =
+        (key("interfaces", &|n| n.starts_with('g')), key("mounts", &|n| n.ends_with("/data")));
+    let host = |argv: &[&str]| {
+        let output = lab.host(argv);
+        assert!(output.status.success(), "{argv:?}: {}", text(&output));
+    };
+    let doctor = || {
+        let said = lab.warren(&["doctor"]);
+        (said.status.code(), text(&said))
+    };
+    assert_eq!(doctor().0, Some(0), "{}", doctor().1);
+
+    lab.kill_daemon();
+    host(&["umount", &mount]);
+    // There is nothing to mount any more; somebody else's interface has the gateway's name; and one is nobody's.
+    std::fs::rename(&data, lab.path().join("elsewhere")).unwrap();
+    host(&["ip", "link", "set", &gateway, "down"]);
+    host(&["ip", "link", "set", &gateway, "name", "mine"]);
+    host(&["ip", "tuntap", "add", "dev", &gateway, "mode", "tap"]);
+    host(&["ip", "tuntap", "add", "dev", "wabcdefg7", "mode", "tap"]);
+    lab.start_daemon();
+    wait("the drift to be told", || told(&lab, "\"drift\"", &mount) && told(&lab, "\"drift\"", &gateway));
+    let (code, said) = doctor();
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        &[&*web, &*mount, "could not be put right", &*format!("`warren stop {web}`")][..],
+        &["network t/net", &gateway, "`warren down t`"],
+        &["strays", "interface wabcdefg7", "left alone", "by hand"],
+    ] {
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+    }
+    let ps = lab.ok(&["ps"]);
+    assert!(
+        ps.contains(&format!("{web}: ")) && ps.contains(&mount) && ps.contains("t: network net: "),
+        "{ps}"
+    );
+    assert!(
+        lab.ok(&["inspect", &web]).lines().any(|line| line.starts_with("drift") && line.contains(&mount))
+    );
+
+    std::fs::rename(lab.path().join("elsewhere"), &data).unwrap();
+    host(&["ip", "link", "del", &gateway]);
+    host(&["ip", "link", "del", "wabcdefg7"]);
+    lab.kill_daemon();
+    lab.start_daemon();
+    wait("all to be well", || doctor().0 == Some(0));
+    assert_eq!(lab.first("web"), web, "the instance went on");
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
 /// The variable that turns a run of this program, on the lab's host, into somebody who edits rules.
 #[cfg(target_os = "linux")]
 const EDIT: &str = "WARREN_TEST_EDIT";

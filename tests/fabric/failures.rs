@@ -110,6 +110,22 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     let said = lab.fails(&["down", "t"]);
     assert!(said.contains("/data") && said.contains("warren repair"), "{said}");
     assert_eq!(std::fs::read_to_string(volume.join("precious")).unwrap(), "kept");
+    // Whoever looks later is told what is in the way, of what, and what to do. It is tried again by itself meanwhile.
+    wait("doctor to say so", || {
+        let said = lab.warren(&["doctor"]);
+        let said = (said.status.code(), text(&said));
+        said.0 == Some(1)
+            && [&*name, "/data", "busy", &*format!("`warren repair {name}`")]
+                .iter()
+                .all(|w| said.1.contains(w))
+    });
+    wait("ps to say so", || {
+        let said = lab.ok(&["ps"]);
+        said.contains(&format!("{name}: left behind: ")) && said.contains("/data") && said.contains("failed")
+    });
+    wait("inspect to say so", || {
+        lab.ok(&["inspect", &name]).lines().any(|l| l.starts_with("left") && l.contains("/data"))
+    });
     let kill = lab.host(&["pkill", "-f", "sleep 1000"]);
     assert!(kill.status.success(), "{}", text(&kill));
     let _ = sitter.wait();
@@ -119,6 +135,45 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
     wait("the fabric to be gone", || {
         lab.json(&["info", "--inventory"])["inventory"]["nodes"] == serde_json::json!({})
     });
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_service_that_gave_up_is_named_and_repair_starts_it_again() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let need = lab.path().join("needed");
+    let jail = format!("[services.one.jail]\n\"exec.prestart\" = \"test -e {}\"\n", need.display());
+    let other = beacon("other", "");
+    let file = lab.file("w.toml", &format!("{HEAD}{}{jail}{other}", beacon("one", "restart = \"no\"")));
+    let said = lab.fails(&["up", file.to_str().unwrap()]);
+    assert!(said.contains("exec.prestart") && said.contains("exit status 1"), "{said}");
+    let doctor = || {
+        let said = lab.warren(&["doctor"]);
+        (said.status.code(), text(&said))
+    };
+    let (code, said) = doctor();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("fabric t") && said.contains("exec.prestart") && said.contains("`warren repair`"),
+        "{said}"
+    );
+    assert!(
+        lab.ok(&["ps"]).lines().any(|line| line.starts_with("t: one-") && line.contains("exec.prestart"))
+    );
+    // The other one is not touched by it.
+    let there = lab.first("other");
+    std::fs::write(&need, "").unwrap();
+    assert!(lab.ok(&["repair"]).contains("service one of t gets another chance"));
+    wait("the service to be ready", || {
+        lab.instances().iter().any(|i| i["service"] == "one" && i["stage"] == "ready")
+    });
+    let (code, said) = doctor();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(lab.first("other"), there);
+    lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }
 
