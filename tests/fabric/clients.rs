@@ -40,6 +40,39 @@ fn names_are_found_by_dig_in_every_way_it_asks() {
 }
 
 #[test]
+fn exec_waits_for_who_reads_slowly_and_ends_with_who_leaves() {
+    use std::io::Read as _;
+    use std::process::Stdio;
+    if !possible(&["pgrep"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", "")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let count = "600000";
+    let mut slow = lab.command(&["exec", "one", "--", "head", "-c", count, "/dev/zero"]);
+    let mut slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The command is long done, and its output in everybody's buffers.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let mut all = Vec::new();
+    slow.stdout.take().unwrap().read_to_end(&mut all).unwrap();
+    let ended = slow.wait_with_output().unwrap();
+    assert_eq!((all.len().to_string().as_str(), ended.status.code()), (count, Some(0)), "{}", text(&ended));
+
+    let runs = || lab.host(&["pgrep", "-f", "sleep 98765"]).status.success();
+    let mut left = lab.command(&["exec", "one", "--", "sleep", "98765"]);
+    let mut left = left.stdin(std::fs::File::open("/dev/zero").unwrap()).spawn().unwrap();
+    wait("the command to run", runs);
+    // Until nothing more of its input finds a place.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    left.kill().unwrap();
+    left.wait().unwrap();
+    wait("the command to end with its caller", || !runs());
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() {
     if !possible(&["curl"]) {
         return;

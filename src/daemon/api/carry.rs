@@ -229,18 +229,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_caller_gets_all_the_command_wrote_and_how_it_ended() {
-        const ALL: usize = 1 << 20;
         let (mut caller, [_, out, err], end, carried) = command(SOON);
+        nix::fcntl::fcntl(&out, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
         let (tell, written) = oneshot::channel();
         let writer = std::thread::spawn(move || {
-            std::fs::File::from(out).write_all(&vec![b'x'; ALL]).unwrap();
+            // As much as fits on the way to a caller that takes nothing.
+            let (mut out, mut all, mut full) = (std::fs::File::from(out), 0, 0);
+            while full < 30 {
+                match out.write(&[b'x'; 4096]) {
+                    Ok(count) => (all, full) = (all + count, 0),
+                    Err(_) => full += 1,
+                }
+                if full > 0 {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            drop(out);
             end.send(Status::Exited(7)).unwrap();
-            tell.send(()).unwrap();
+            tell.send(all).unwrap();
             // One that the command left behind goes on writing: it is not waited for.
             let mut left = std::fs::File::from(err);
             while left.write_all(b"left behind").is_ok() {}
         });
-        timeout(SOON, written).await.expect("the command waits for its caller").unwrap();
+        let all = timeout(SOON, written).await.expect("the command waits for its caller").unwrap();
         sleep(LAST_WORDS * 2).await;
         let (mut taken, mut ended) = (0, None);
         while let Some(frame) = timeout(SOON, Frame::read(&mut caller)).await.expect("it goes on for ever") {
@@ -250,7 +261,7 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!((taken, ended), (ALL, Some(Status::Exited(7))));
+        assert_eq!((taken, ended), (all, Some(Status::Exited(7))));
         timeout(SOON, carried).await.expect("it goes on for ever").unwrap();
         writer.join().unwrap();
     }
