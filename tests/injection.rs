@@ -300,7 +300,7 @@ fn an_honest_spec_passes_these_checks() {
     world.settle();
     assert!(ops(&world) > 50, "nothing was looked at");
     // What the hostile words are put into would come up without them.
-    for put in [(|spec| drop(classic(spec))) as fn(&mut FabricSpec), |spec| {
+    for put in [(|spec| _ = classic(spec)) as fn(&mut FabricSpec), |spec| {
         health(spec, Probe::Http { port: 80, path: "/".into() })
     }] {
         let mut spec = shop();
