@@ -56,6 +56,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
     );
     let file = lab.file("w.toml", &format!("{HEAD}{front}{pool}"));
     lab.ok(&["up", file.to_str().unwrap()]);
+    let fronts = lab.ids("front");
     let traffic = Traffic::new(port);
     let names = Names::new(([127, 0, 0, 1], dns).into(), "front.t.internal");
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -98,6 +99,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
     lab.ok(&["scale", "pool=3", "--timeout", "60s"]);
     lab.wait_ready("pool", 3);
     lab.wait_ready("front", 2);
+    assert_eq!(lab.ids("front"), fronts, "what nothing was wanted of was replaced{}", lab.daemon_log());
     check_owners(&lab);
     let (good, bad) = traffic.end();
     let names = names.end();

@@ -141,6 +141,13 @@ impl Lab {
         self.json(&["ps"])["instances"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The ids of a service's instances.
+    #[cfg(target_os = "linux")]
+    pub fn ids(&self, service: &str) -> std::collections::BTreeSet<String> {
+        let all = self.instances();
+        all.iter().filter(|i| i["service"] == service).map(|i| i["id"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The name of the one instance of a service, or of the first.
     pub fn first(&self, service: &str) -> String {
         let all = self.instances();
