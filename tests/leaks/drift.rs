@@ -26,7 +26,7 @@ pub fn up() -> Stand {
     stand
 }
 
-fn instance(world: &World, service: &str) -> Id {
+pub fn instance(world: &World, service: &str) -> Id {
     world.engine.state.instances.values().find(|i| i.given.service == service).unwrap().given.id
 }
 

@@ -14,6 +14,7 @@ mod guests;
 mod hooks;
 mod others;
 mod page;
+mod refusals;
 mod scenario;
 mod schedules;
 mod stands;
