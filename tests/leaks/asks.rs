@@ -45,7 +45,7 @@ fn fails(scenario: &'static Scenario, call: usize, followed: bool) {
             }
             stand.world.settle_within(AFTERWARDS + A_LOOK);
             check::always(&stand.world);
-            assert_recovered(&mut stand, scenario);
+            assert_recovered(&mut stand, scenario, 0);
             stand.assert_hooks_ran(&[]);
         },
     );

@@ -63,7 +63,7 @@ fn ends(scenario: &'static Scenario, job: &str, behaviour: Behaviour) {
             stand.world.settle_within(scenario.patience + AFTERWARDS);
             let failed = stand.world.events.iter().any(|event| event["kind"] == "step-failed");
             assert!(failed, "its failure was not told of: {:#?}", stand.world.events);
-            assert_recovered(&mut stand, scenario);
+            assert_recovered(&mut stand, scenario, 1);
             stand.assert_hooks_ran(&[job.to_owned()]);
         },
     );
@@ -92,7 +92,7 @@ fn outlives(scenario: &'static Scenario, number: usize, job: &str, fate: Status,
             check::always(&stand.world);
             (scenario.again)(&mut stand.world);
             stand.world.settle_within(scenario.patience + AFTERWARDS);
-            assert_recovered(&mut stand, scenario);
+            assert_recovered(&mut stand, scenario, usize::from(!fate.success()));
             let failed: Vec<String> = [job.to_owned()].into_iter().filter(|_| !fate.success()).collect();
             stand.assert_hooks_ran(&failed);
         },

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::scenario::SCENARIOS;
-use crate::{crashes, drift, errnos, faults};
+use crate::{asks, crashes, drift, errnos, faults, hooks};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/what-happens-when.md");
 
@@ -52,7 +53,7 @@ fn phases(text: &mut String) {
     let _ = write!(
         text,
         "\n## When two fail\n\nEach operation of each phase, and then each one after it until all is quiet: {} pairs. The same \
-         holds, after at most three repairs.\n",
+         holds, after at most two repairs.\n",
         results.pairs
     );
 }
@@ -66,11 +67,40 @@ fn deaths(text: &mut String) {
          commit, with every part of the store lost that was not synced: {} times.\n\n\
          | what | Warren | the user sees |\n|---|---|---|\n\
          | the daemon dies | the next one goes on where it was: a step whose end is not known is asked of the keeper if it is a \
-         command, else taken back and done again; no hook runs twice, no step fails | nothing; a request that was not answered is made again |\n\
+         command, else taken back and done again; no hook runs twice, no step fails, nothing is made or stopped that would not \
+         have been | {}; a request that was not answered is made again |\n\
          | the power goes | every unit is taken down as far as it is on the disk, its clean-up hooks run, what is wanted starts \
-         anew | `recovering`, then the instances under new ids |\n\
+         anew | {}; of {} instances that were ready none is there any more, others are under new ids |\n\
          | a commit is torn | it is as if it had not been: nothing that follows it had happened | nothing |\n",
-        counts.commits, counts.effects, counts.deaths, counts.cuts
+        counts.commits,
+        counts.effects,
+        counts.deaths,
+        counts.cuts,
+        events(&counts.after_deaths),
+        events(&counts.after_cuts),
+        counts.after_cuts.replaced,
+    );
+}
+
+fn events(seen: &crashes::Seen) -> String {
+    seen.events.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn commands(text: &mut String) {
+    let (hooks, asks) = (hooks::results(), asks::results());
+    let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    let _ = write!(
+        text,
+        "\n## When a hook does not end as it should, or nobody can be asked\n\nThe phases above run {} hooks. Each exited with 1, was \
+         killed, or hung until its time was over, with a process left behind and without: {} times. The daemon died while it ran, and \
+         it ended then in each way: {} times. Its start was given up while it ran, and the killing of it failed or not: {} times. \
+         What is asked of the host and is no operation (looks, the keeper's jobs, the stream of lost jails, taking for one's own) \
+         failed once at each call: {asks} times. A hook's failure is that of its step; who was not answered asks again, and the \
+         user sees nothing of it.\n",
+        hooks.hooks,
+        of(&hooks.ends),
+        of(&hooks.deaths),
+        of(&hooks.cancelled),
     );
 }
 
@@ -123,6 +153,7 @@ fn the_page_says_what_happens() {
     let mut text = HEAD.to_owned();
     phases(&mut text);
     deaths(&mut text);
+    commands(&mut text);
     by_hand(&mut text);
     errors(&mut text);
     if std::env::var_os("WARREN_BLESS").is_some() {

@@ -449,5 +449,8 @@ fn any_schedule_keeps_the_invariants_and_ends_clean() {
         total.by_hand += tally.by_hand;
         total.most = total.most.max(tally.most);
     });
-    println!("schedules: {count} seeds, {:?}", total.into_inner().unwrap());
+    let total = total.into_inner().unwrap();
+    println!("schedules: {count} seeds, {total:?}");
+    // One seed alone may be a small one.
+    assert!(count < SEEDS as usize || steps < STEPS || total.most >= 200, "{} at once at most", total.most);
 }
