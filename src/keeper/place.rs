@@ -54,6 +54,28 @@ pub fn set_fib(fib: u32) -> Result<(), Failure> {
     }
 }
 
+/// Sends this process into a jail, for good: 0, or -1 with an error number. System calls only, for the child of a fork.
+///
+/// Until it executes a program it has the memory of whom it was forked from, with what other instances are told in their environments;
+/// root of the jail may trace whatever is in the jail (`kern_prot.c`, p_candebug()). It may not what has asked not to be traced:
+/// PRIV_DEBUG_DENIED is no privilege of a jail (prison_priv_check()). execve(2) ends that, as procctl(2) says of DISABLE.
+#[cfg(target_os = "freebsd")]
+pub fn attach(jid: i32) -> libc::c_int {
+    let mut state: libc::c_int = libc::PROC_TRACE_CTL_DISABLE;
+    // SAFETY: `state` is the integer that is read; the call lasts no longer than this one.
+    let done = unsafe {
+        let me = libc::id_t::from(libc::getpid().cast_unsigned());
+        libc::procctl(libc::P_PID, me, libc::PROC_TRACE_CTL, (&raw mut state).cast())
+    };
+    // EBUSY: root of the host traces us already (`truss -f`, `ktrace -i`), since nobody of the jail could yet.
+    // SAFETY: the address of this thread's error number is always valid.
+    if done != 0 && unsafe { *libc::__error() } != libc::EBUSY {
+        return done;
+    }
+    // SAFETY: takes a number, touches no memory.
+    unsafe { libc::jail_attach(jid) }
+}
+
 /// Enters a jail with the CPUs of the whole machine to choose from; the working directory is then its root.
 ///
 /// # Errors
@@ -70,8 +92,7 @@ pub fn enter_jail(jid: i32) -> Result<(), Failure> {
     if unsafe { libc::cpuset_setid(libc::CPU_WHICH_PID, -1, set) } != 0 {
         return Err(failed("returning to the root cpuset"));
     }
-    // SAFETY: takes a number, touches no memory.
-    if unsafe { libc::jail_attach(jid) } != 0 {
+    if attach(jid) != 0 {
         return Err(failed(&format!("attaching to the jail {jid}")));
     }
     std::env::set_current_dir("/").map_err(|e| Failure::os(format!("chdir / in the jail {jid}"), &e))

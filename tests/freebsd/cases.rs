@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
         ),
         ("what_a_jail_mounts_itself_is_unmounted", mounts::what_a_jail_mounts_itself_is_unmounted),
         ("child_jails_and_stubborn_processes_die", jails::child_jails_and_stubborn_processes_die),
+        ("who_enters_a_jail_is_traced_by_nobody_there", jails::who_enters_a_jail_is_traced_by_nobody_there),
         ("undoing_half_of_it_leaves_nothing", jails::undoing_half_of_it_leaves_nothing),
         ("what_flags_hold_fast_is_removed", flags::what_flags_hold_fast_is_removed),
     ];

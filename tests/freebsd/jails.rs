@@ -2,7 +2,7 @@
 
 use super::rig::{NETWORK, Rig, id, job, show};
 use std::time::{Duration, Instant};
-use warren::host::{Host, Op, Reply};
+use warren::host::{Failure, Host, Op, Process, Reply, Witness};
 pub fn two_jails_on_a_bridge_talk(rig: &Rig) {
     let network = rig.all(rig.network(None));
     for n in [11, 12] {
@@ -100,5 +100,51 @@ pub fn child_jails_and_stubborn_processes_die(rig: &Rig) {
     }
     rig.perform(&Op::KillJob { job: "deaf".into() });
     rig.host.forget_job("deaf").unwrap();
+    rig.undo(&network);
+}
+
+/// Root of a jail, who takes a picture of a process's memory.
+struct Thief {
+    jail: String,
+    taken: std::cell::RefCell<Vec<bool>>,
+}
+
+impl Thief {
+    fn takes(&self, pid: i32) {
+        let said = show(&format!(
+            "jexec {} sh -c 'gcore -c /tmp/core /bin/sh {pid}; test -s /tmp/core && echo taken; rm -f /tmp/core'",
+            self.jail
+        ));
+        self.taken.borrow_mut().push(said.contains("taken"));
+    }
+}
+
+impl Witness for Thief {
+    fn started(&self, _: &str, process: Process) -> Result<(), Failure> {
+        self.takes(process.pid);
+        Ok(())
+    }
+}
+
+/// Between its entering and its program a process has the keeper's memory, or the daemon's.
+pub fn who_enters_a_jail_is_traced_by_nobody_there(rig: &Rig) {
+    let network = rig.all(rig.network(None));
+    rig.all(rig.instance(17));
+    let thief = Thief { jail: id(17).jail(), taken: std::cell::RefCell::default() };
+    rig.host.perform(&Op::Spawn(job("held", Some(id(17).jail()), "sleep 1000")), &thief).unwrap();
+    let pid = || show(&format!("pgrep -j {} sleep", id(17).jail()));
+    let end = Instant::now() + Duration::from_secs(30);
+    while pid().trim().is_empty() {
+        assert!(Instant::now() < end, "the job does not run");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // What runs in the jail is its root's affair again.
+    thief.takes(pid().trim().parse().unwrap());
+    assert_eq!(*thief.taken.borrow(), [false, true]);
+    for op in rig.stop(17) {
+        rig.perform(&op);
+    }
+    rig.perform(&Op::KillJob { job: "held".into() });
+    rig.host.forget_job("held").unwrap();
     rig.undo(&network);
 }

@@ -45,8 +45,7 @@ impl Seen {
     /// By number where there are descriptors too: jail_attach_jd(2) of 15.1 keeps a reference for each call (`kern_jail.c`:
     /// do_jail_attach() forgets the one that jaildesc_find() took), and the jail stays dying until the machine is booted (seen).
     pub fn attach(&self) -> c_int {
-        // SAFETY: takes a number and touches no memory.
-        unsafe { libc::jail_attach(self.jid) }
+        crate::keeper::place::attach(self.jid)
     }
 
     /// Removes it, unless it has gone by itself.
