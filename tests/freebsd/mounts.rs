@@ -142,3 +142,49 @@ pub fn what_a_jail_mounts_itself_is_unmounted(rig: &Rig) {
     }
     rig.undo(&network);
 }
+
+/// A program for mount(8) that waits for ever, as mount_nfs(8) does for a server that does not answer.
+pub fn a_mount_that_hangs_holds_up_no_other(rig: &Rig) {
+    let program = Path::new("/sbin/mount_udf");
+    let kept = program.exists().then(|| std::fs::read(program).unwrap());
+    let _ = std::fs::remove_file(program);
+    std::fs::write(program, "#!/bin/sh\nsleep 7001\n").unwrap();
+    show("chmod 755 /sbin/mount_udf");
+    let me = id(18);
+    let root = rig.host.root(me.as_str());
+    let clone = Op::CloneCreate { name: me.to_string(), source: TemplateSource::Host };
+    rig.perform(&clone);
+    let mount = |fstype: &str, source: &str, target: &str| {
+        Op::Mount(Mount {
+            root: root.clone(),
+            target: target.into(),
+            fstype: fstype.into(),
+            source: source.into(),
+            options: vec![],
+            read_only: true,
+            stacked: false,
+        })
+    };
+    let (disc, other) = (mount("udf", "/dev/disc", "/disc"), mount("tmpfs", "tmpfs", "/other"));
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| rig.host.perform(&disc, &NoWitness).unwrap_err());
+        while show("pgrep -f 'sleep 7001'").is_empty() {
+            assert!(!hanging.is_finished(), "{:?}", hanging.join());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        rig.perform(&other);
+        assert!(!hanging.is_finished(), "the other waited for it");
+        let failure = hanging.join().unwrap();
+        println!("{failure}");
+        assert!(failure.message.contains("did not end within 60 s and was killed"), "{failure}");
+    });
+    assert_eq!(show("pgrep -f 'sleep 7001'"), "", "what it had started is left");
+    for op in [disc, other, clone] {
+        rig.perform(&op.undo().unwrap());
+    }
+    std::fs::remove_file(program).unwrap();
+    if let Some(kept) = kept {
+        std::fs::write(program, kept).unwrap();
+        show("chmod 555 /sbin/mount_udf");
+    }
+}

@@ -32,6 +32,7 @@ mod stack;
 mod stands;
 mod sysctl;
 mod tool;
+mod turns;
 mod uplink;
 mod watch;
 mod zfs;

@@ -3,10 +3,11 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::fsstat::{self, Mounted, Table};
 use super::iov::{Iov, Refusal};
+use super::turns::Turn;
 use super::{below, devfs, tool};
 use crate::host::failure::{Context, hint_if};
 use crate::host::names::components;
@@ -23,8 +24,8 @@ const BY_PROGRAM: [&str; 4] = ["nfs", "cd9660", "msdosfs", "udf"];
 /// Those that leave something behind when they are unmounted, a memory disk or a server: nothing here would end that.
 const WITH_REMAINS: [&str; 3] = ["mfs", "fusefs", "smbfs"];
 
-/// One mount at a time: from before the call until its place is known.
-static MOUNTING: Mutex<()> = Mutex::new(());
+/// How long such a program may take, and how long a turn is waited for. mount_nfs(8) tries a server that does not answer for ever.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// The system call itself.
 pub fn nmount(
@@ -68,7 +69,7 @@ fn by_program(mount: &Mount, point: &Path, options: &[(&str, Option<&str>)]) -> 
         arguments.extend(["-o", &words]);
     }
     arguments.extend(["--", &mount.source, &point]);
-    tool::run("/sbin/mount", &arguments, "")?.or_failure("mount(8)").map(|_| ())
+    tool::run_within("/sbin/mount", &arguments, BOUND)?.or_failure("mount(8)").map(|_| ())
 }
 
 /// Mounts, by whom it takes.
@@ -96,6 +97,20 @@ fn make(mount: &Mount, point: &Path, options: &[(&str, Option<&str>)]) -> Result
             _ => failure,
         }
     })
+}
+
+/// Waits until no other mount is under way that could be taken for this one. The kernel's own kinds go one at a time. One that takes a
+/// program waits for those of its type and source alone, which [`is_ours`] compares: a server that does not answer holds up nobody else.
+fn turn(mount: &Mount) -> Result<Turn, Failure> {
+    let what = || format!("wait for another mount of {}", mount.source);
+    if BY_PROGRAM.contains(&mount.fstype.as_str()) {
+        return Turn::take(format!("{} {}", mount.fstype, mount.source), BOUND).doing(what);
+    }
+    if matches!(mount.fstype.as_str(), "nullfs" | "unionfs") {
+        // One on a server that does not answer stops us here and not in our turn. That there is none is the kernel's to say.
+        let _ = std::fs::metadata(&mount.source);
+    }
+    Turn::take(String::new(), BOUND).doing(|| "wait for another mount")
 }
 
 /// Where it is, as the kernel's table names it.
@@ -147,11 +162,11 @@ pub fn mount(mount: &Mount, cloned: bool) -> Result<(), Failure> {
     below::dirs(root.as_fd(), &mount.target, cloned)
         .doing(what)
         .map_err(|failure| hint_if(failure, libc::EMLINK, hint))?;
-    // Held until it is known where the mount went, so that one that is new and like ours is ours and not another instance's.
-    let _alone = MOUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Had until it is known where the mount went, so that one that is new and like ours is ours and not another instance's.
+    let named = |failure: Failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure };
+    let _turn = turn(mount).map_err(named)?;
     let before = Table::read().doing(what)?;
-    make(mount, &point, &options)
-        .map_err(|failure| Failure { message: format!("{}: {}", what(), failure.message), ..failure })?;
+    make(mount, &point, &options).map_err(named)?;
     // The path was looked up once more by the kernel; if somebody put a link there meanwhile, it is somewhere else.
     let new_and_ours = |seen: &Mounted| !before.has(seen) && is_ours(mount, seen);
     if fsstat::top(&point).is_some_and(|seen| new_and_ours(&seen)) {
