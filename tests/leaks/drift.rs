@@ -243,6 +243,28 @@ fn a_stranger_that_stays_in_a_table_is_told_of_once() {
 }
 
 #[test]
+fn rules_that_are_refused_are_told_of_until_they_are_loaded() {
+    // Nothing is missed: a pf.conf without Warren's anchor points leaves the anchors as they are.
+    let mut stand = up();
+    let world = &mut stand.world;
+    let network = *world.engine.state.networks.keys().next().unwrap();
+    world.sim.refuse(|op| matches!(op, Op::AnchorLoad(_)).then_some(16));
+    // They are loaded anew with every tenth look.
+    world.settle_within(A_LOOK * 10);
+    for _ in 0..3 {
+        world.settle_within(A_LOOK);
+        let open: Vec<&str> = world.engine.drift_of(network).collect();
+        assert!(open.len() == 1 && open[0].contains("could not be put right: injected"), "{open:?}");
+    }
+    let words = told(world, "drift").iter().filter(|text| text.contains("the rules of")).count();
+    assert_eq!(words, world.engine.state.networks.len(), "each is told once");
+    world.sim.refuse(|_| None);
+    world.settle_within(A_LOOK);
+    assert_eq!(world.engine.drift_of(network).next(), None);
+    check::at_rest(world);
+}
+
+#[test]
 fn what_is_not_for_warren_to_change_is_told_of_once_and_left() {
     let mut stand = up();
     let world = &mut stand.world;

@@ -24,6 +24,8 @@ const LOOK_EVERY: u64 = 30_000;
 /// Every so many rounds the rules are loaded anew although nothing is missed: a pf.conf without Warren's anchor points is not
 /// seen in an anchor, but is refused when one is loaded.
 const RELOAD_EVERY: u64 = 10;
+/// What loading the rules of an anchor anew is called.
+const RULES: &str = "the rules of ";
 /// A repair that did not last for so many rounds is not tried again.
 const TRIES: u32 = 3;
 
@@ -127,8 +129,13 @@ impl Engine {
                 self.judge_main(id, seen, &mut missed);
             }
         }
-        // What is there again, or whose unit is gone, is no longer worth a word.
-        self.drift.open.retain(|object, _| missed.contains_key(object) || moving.contains(&object.0));
+        // What is there again, or whose unit is gone, is no longer worth a word. Rules that were refused are until they are loaded.
+        let state = &self.state;
+        let refused =
+            |(id, object): &(Id, String)| object.starts_with(RULES) && state.networks.contains_key(id);
+        self.drift
+            .open
+            .retain(|place, _| missed.contains_key(place) || moving.contains(&place.0) || refused(place));
         self.drift.missed = missed;
     }
 
@@ -216,7 +223,7 @@ impl Engine {
             missed.insert((id, object.clone()), 1);
             self.put_right(Repair { unit: id, object, ops: strangers.into(), unseen: Vec::new() });
         }
-        let object = format!("the rules of {anchor}");
+        let object = format!("{RULES}{anchor}");
         // They could not be loaded: at a look before, or when they changed.
         let refused = self.drift.open.contains_key(&(id, object.clone())) || !self.policies.contains_key(&id);
         if refused {
@@ -303,7 +310,7 @@ impl Engine {
                 let place = (unit, repair.object);
                 let was_told = self.drift.open.remove(&place).is_some();
                 // Loading what is there anew is no news.
-                if was_told || !place.1.starts_with("the rules of ") {
+                if was_told || !place.1.starts_with(RULES) {
                     let text = format!("{} was not as it should be, and was put right", place.1);
                     self.tell("mended", json!({ "unit": unit, "name": name, "text": text }));
                 }
@@ -338,6 +345,15 @@ impl Engine {
     /// Whether something of a unit is being put right.
     pub(super) fn is_mended(&self, unit: Id) -> bool {
         self.flights.values().any(|flight| matches!(flight, Flight::Repair(repair) if repair.unit == unit))
+    }
+
+    /// Whether the rules of an anchor were loaded; if not, with what was told of it. They are tried again with each round.
+    pub(super) fn note_rules(&mut self, id: Id, anchor: &str, refused: Option<String>) {
+        let place = (id, format!("{RULES}{anchor}"));
+        match refused {
+            Some(text) => drop(self.drift.open.insert(place, text)),
+            None => drop(self.drift.open.remove(&place)),
+        }
     }
 
     /// Something could not be put right: told once.

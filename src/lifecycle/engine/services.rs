@@ -330,8 +330,10 @@ impl Engine {
             let name = self.name(id);
             let text = format!("the rules of the anchor {} could not be loaded: {failure}", policy.anchor);
             self.tell("policy-failed", json!({ "unit": id, "name": name, "text": text }));
+            self.note_rules(id, &policy.anchor, Some(text));
             self.policies.remove(&id);
         } else {
+            self.note_rules(id, &policy.anchor, None);
             // What changed meanwhile is loaded now.
             self.policies_stale = true;
         }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{assert_bare, show};
 use crate::drift::told;
-use crate::lab::{HEAD, Lab, beacon, possible};
+use crate::host;
+use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
 
 #[test]
 fn what_is_changed_by_hand_is_put_right_and_a_stranger_stays() {
@@ -61,6 +62,57 @@ fn what_is_changed_by_hand_is_put_right_and_a_stranger_stays() {
     assert!(show(&format!("pfctl -a {anchor} -sr")).contains("pass"), "the rules are there again");
     assert_eq!(lab.json(&["info"])["strays"][0], "interface wabcdefg7");
     show("ifconfig wabcdefg7 destroy");
+    lab.ok(&["down", "t"]);
+    assert_bare(&lab);
+}
+
+/// Puts pf.conf back, also when the test fails: the machine is shared.
+struct PfConf(String);
+
+impl PfConf {
+    fn load(text: &str) {
+        std::fs::write("/etc/pf.conf", text).unwrap();
+        assert_eq!(show("pfctl -q -f /etc/pf.conf"), "");
+    }
+}
+
+impl Drop for PfConf {
+    fn drop(&mut self) {
+        Self::load(&self.0);
+    }
+}
+
+#[test]
+fn a_pf_conf_without_the_anchors_is_told_of_and_nothing_is_lost_by_it() {
+    if !possible(&["pfctl"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", "publish = [\"8123:80\"]")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    wait("an answer", || host::fetch(8123).is_some());
+    let inventory = lab.json(&["info", "--inventory"])["inventory"].clone();
+    let anchor = inventory["anchors"].as_object().unwrap().keys().next().unwrap().clone();
+    let rules = || {
+        show(&format!("pfctl -a {anchor} -s nat; pfctl -a {anchor} -s rules; pfctl -a {anchor} -s Tables"))
+    };
+    let before = rules();
+    let kept = PfConf(std::fs::read_to_string("/etc/pf.conf").unwrap());
+    // With keep state: connections that are open would go on.
+    PfConf::load("set skip on lo0\npass all\n");
+    assert!(host::fetch(8123).is_none(), "a port is published without the rules for it");
+    let missing = "does not ask Warren's anchors";
+    // At once by who looks, and by the daemon when it loads: the next one at its start, this one within five minutes.
+    assert!(text(&lab.warren(&["doctor"])).contains(missing));
+    lab.kill_daemon();
+    lab.start_daemon();
+    wait("the daemon to tell", || lab.ok(&["ps"]).contains(missing));
+    assert!(told(&lab, "policy-failed", missing));
+    drop(kept);
+    wait("an answer", || host::fetch(8123).is_some());
+    wait("the daemon to find it well", || !lab.ok(&["ps"]).contains(missing));
+    assert!(!text(&lab.warren(&["doctor"])).contains(missing));
+    assert_eq!(rules(), before);
     lab.ok(&["down", "t"]);
     assert_bare(&lab);
 }
