@@ -301,3 +301,29 @@ fn processes_that_will_not_die_are_named_and_the_stop_ends_when_they_do() {
     assert_bare(&lab);
     show(&format!("gnop destroy {disk}.nop; mdconfig -d -u {disk}"));
 }
+
+#[test]
+fn a_fork_bomb_does_not_outlive_its_stop() {
+    // Guard: the kill of a jail goes on until the kernel's list of its processes is empty.
+    if !possible(&["ps"]) {
+        return;
+    }
+    let lab = Lab::new();
+    // As in hostile.rs: chains of processes, each of which forks its successor and ends. Always another number, never more than these.
+    let bomb = "trap \"\" TERM INT HUP; f() { (trap \"\" TERM; f) & }; n=0; while [ $n -lt 20 ]; do f; n=$((n+1)); done; \
+                while :; do sleep 1; done";
+    let service = format!(
+        "[services.bomb]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\n\
+         command = [\"/bin/sh\", \"-c\", '''{bomb}''']\n[services.bomb.jail]\n\"stop.timeout\" = 1\n"
+    );
+    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let id = lab.first("bomb").rsplit_once('-').unwrap().1.to_owned();
+    let numbers = || show(&format!("pgrep -j warren-{id} | sort -n | tail -1"));
+    let before = numbers();
+    wait("the bomb to go off", || numbers() != before);
+    lab.ok(&["down", "t", "--timeout", "120s"]);
+    let left = show("ps axo pid,jid,command");
+    assert!(!left.contains("trap"), "processes are left:\n{left}");
+    assert_bare(&lab);
+}
