@@ -38,6 +38,10 @@ pub fn main() -> ExitCode {
             "a_mount_never_stays_where_a_racing_link_points",
             mounts::a_mount_never_stays_where_a_racing_link_points,
         ),
+        (
+            "nothing_is_unmounted_or_written_where_a_racing_link_points",
+            mounts::nothing_is_unmounted_or_written_where_a_racing_link_points,
+        ),
         ("a_mount_that_hangs_holds_up_no_other", mounts::a_mount_that_hangs_holds_up_no_other),
         ("what_a_jail_mounts_itself_is_unmounted", mounts::what_a_jail_mounts_itself_is_unmounted),
         ("child_jails_and_stubborn_processes_die", jails::child_jails_and_stubborn_processes_die),

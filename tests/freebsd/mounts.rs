@@ -128,6 +128,72 @@ pub fn a_mount_never_stays_where_a_racing_link_points(rig: &Rig) {
     std::fs::remove_dir_all("/tmp/outside").unwrap();
 }
 
+/// The same for a directory on the way, while something is mounted and unmounted below it, and a file written.
+pub fn nothing_is_unmounted_or_written_where_a_racing_link_points(rig: &Rig) {
+    let me = id(19);
+    let root = rig.host.root(me.as_str());
+    let clone = Op::CloneCreate { name: me.to_string(), source: TemplateSource::Host };
+    rig.perform(&clone);
+    let (way, aside, outside) = (root.join("way"), root.join("aside"), Path::new("/tmp/outside"));
+    for dir in [&way, &way.join("spot"), outside, &outside.join("spot")] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    // What the link shows is just like ours.
+    assert_eq!(show("mount -t tmpfs tmpfs /tmp/outside/spot && echo precious > /tmp/outside/spot/file"), "");
+    let mount = Op::Mount(Mount {
+        root: root.clone(),
+        target: "/way/spot".into(),
+        fstype: "tmpfs".into(),
+        source: "tmpfs".into(),
+        options: vec!["size=1m".into()],
+        read_only: false,
+        stacked: false,
+    });
+    let write = Op::WriteFile { root: root.clone(), path: "/way/file".into(), contents: "ours\n".into() };
+    let over = AtomicBool::new(false);
+    let (mut unmounted, mut written, mut refused) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if std::fs::rename(&way, &aside).is_ok() {
+                    let _ = std::os::unix::fs::symlink(outside, &way);
+                    let _ = std::fs::remove_file(&way);
+                }
+                // Unless another was made when it was missed, and something mounted there.
+                if std::fs::rename(&aside, &way).is_err() {
+                    let _ = std::fs::remove_dir_all(&way);
+                }
+            }
+        });
+        let _end = End(&over);
+        for _ in 0..600 {
+            if unmounted >= 20 && written >= 20 && refused >= 20 {
+                break;
+            }
+            for op in [&write, &mount, &write, &mount.undo().unwrap()] {
+                match (rig.host.perform(op, &NoWitness), op) {
+                    (Ok(_), Op::WriteFile { .. }) => written += 1,
+                    (Ok(_), Op::Unmount(_)) => unmounted += 1,
+                    (Ok(_), _) => {}
+                    (Err(_), _) => refused += 1,
+                }
+                let kept = std::fs::read_to_string(outside.join("spot/file")).unwrap_or_default();
+                assert_eq!(kept, "precious\n", "another's was unmounted, or mounted over: {op:?}");
+                assert!(!outside.join("file").exists(), "something was written where the link points");
+            }
+        }
+    });
+    println!("{unmounted} unmounted, {written} written, {refused} refused");
+    assert!(unmounted > 0 && written > 0 && refused > 0, "there was no race");
+    // Whatever the race left where it was.
+    while !rig.host.observe(&[]).unwrap().mounts.is_empty() {
+        rig.perform(&mount.undo().unwrap());
+    }
+    rig.perform(&clone.undo().unwrap());
+    assert_eq!(show("umount /tmp/outside/spot"), "");
+    std::fs::remove_dir_all(outside).unwrap();
+}
+
 pub fn what_a_jail_mounts_itself_is_unmounted(rig: &Rig) {
     let network = rig.all(rig.network(None));
     rig.all(rig.instance(15));

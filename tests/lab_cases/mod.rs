@@ -6,6 +6,7 @@ mod files;
 mod links;
 mod machine;
 mod outside;
+mod races;
 
 pub fn all() -> Vec<Case> {
     let case = |name, inside| Case { name, inside, outside: nothing, user_too: true };
@@ -18,7 +19,11 @@ pub fn all() -> Vec<Case> {
         case("a_link_in_the_way_of_a_mount_is_refused", files::a_link_in_the_way_of_a_mount_is_refused),
         case(
             "a_mount_never_goes_where_a_racing_link_points",
-            files::a_mount_never_goes_where_a_racing_link_points,
+            races::a_mount_never_goes_where_a_racing_link_points,
+        ),
+        case(
+            "nothing_is_unmounted_or_written_where_a_racing_link_points",
+            races::nothing_is_unmounted_or_written_where_a_racing_link_points,
         ),
         case("binds_are_verified_and_volumes_survive", files::binds_are_verified_and_volumes_survive),
         case("a_shared_root_may_be_mounted_upon", files::a_shared_root_may_be_mounted_upon),
