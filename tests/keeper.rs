@@ -594,6 +594,43 @@ mod as_root {
         assert_eq!(it.log("log"), want);
     }
 
+    /// Whoever an instance's databases are made of: root there, who may put anything in their place.
+    fn hostile_databases(it: &Keeper, place: &dyn Fn() -> Place, put: &dyn Fn(&str)) {
+        let passwd = it.path("hostile");
+        let run = |id: &str| {
+            let mut who = job(id, "id -u");
+            who.user = Some("who".into());
+            let (client, place) = (&it.client, place());
+            // Without the guard nothing ever comes of it.
+            std::thread::scope(|scope| {
+                let (done, ended) = std::sync::mpsc::channel();
+                scope.spawn(move || drop(done.send(client.run(&who, place, &NoWitness))));
+                ended.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| {
+                    // Whoever waits for a writer has had one, and ends with the keeper.
+                    let mut fifo = std::fs::File::options();
+                    let _ = std::os::unix::fs::OpenOptionsExt::custom_flags(&mut fifo, libc::O_NONBLOCK)
+                        .write(true)
+                        .open(&passwd);
+                    let keeper = nix::unistd::Pid::from_raw(client.pid());
+                    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).unwrap();
+                    panic!("{id}: nothing has come of it")
+                })
+            })
+        };
+        nix::unistd::mkfifo(Path::new(&passwd), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        put(&passwd);
+        let failure = run("fifo").unwrap_err();
+        assert!(failure.message.contains("/etc/passwd"), "{failure}");
+        // One without end, in which the user is found at once, or never.
+        for (id, text, found) in [("first", "who:*:4321:4322::/:/bin/sh\n", true), ("never", "", false)] {
+            std::fs::remove_file(&passwd).unwrap();
+            std::fs::write(&passwd, text).unwrap();
+            std::fs::File::options().write(true).open(&passwd).unwrap().set_len(1 << 40).unwrap();
+            put(&passwd);
+            assert_eq!(run(id).is_ok(), found, "{id}");
+        }
+    }
+
     #[cfg(target_os = "linux")]
     mod in_namespaces {
         use super::*;
@@ -694,6 +731,25 @@ mod as_root {
             assert!(failure.message.contains("on the host"), "{failure}");
             who.user = Some("root".into());
             assert!(it.client.run(&who, there.place(&KINDS), &NoWitness).unwrap().success());
+        }
+
+        #[test]
+        fn databases_of_an_instance_stop_nobody() {
+            if !root() {
+                return;
+            }
+            let it = Keeper::new();
+            let there = Unshared::new(&it, &FLAGS);
+            let put = |passwd: &str| {
+                let mount = job(
+                    &format!("put{passwd}"),
+                    &format!("umount /etc/passwd; mount --bind {passwd} /etc/passwd"),
+                );
+                let done = it.client.run(&mount, there.place(&KINDS), &NoWitness).unwrap();
+                assert!(done.success(), "{:?}", it.log("log"));
+                it.client.forget(&mount.id).unwrap();
+            };
+            hostile_databases(&it, &|| there.place(&KINDS), &put);
         }
 
         #[test]
@@ -840,6 +896,21 @@ mod as_root {
             assert!(it.client.run(&who, place(), &NoWitness).unwrap().success());
             assert!(it.client.run(&job("no", "true"), Place::Jail(99_999), &NoWitness).is_err());
             assert!(it.client.run(&job("ns", "true"), Place::Namespaces(vec![]), &NoWitness).is_err());
+        }
+
+        #[test]
+        fn databases_of_an_instance_stop_nobody() {
+            if !root() {
+                return;
+            }
+            let it = Keeper::new();
+            let jail = Jail::new(&it);
+            let put = |passwd: &str| {
+                let inside = it.path("root/etc/passwd");
+                let _ = std::fs::remove_file(&inside);
+                std::fs::hard_link(passwd, inside).unwrap();
+            };
+            hostile_databases(&it, &|| Place::Jail(jail.0), &put);
         }
 
         /// jail(8) finds `service` in exec.start with exec.clean: the PATH of the login class has /usr/sbin.
