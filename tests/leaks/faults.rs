@@ -185,6 +185,7 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
             (event["way"].as_str().unwrap().to_owned(), step_name(event["step"].as_str().unwrap()))
         }
         "stopping" => ("running".to_owned(), "health".to_owned()),
+        "policy-failed" => ("running".to_owned(), "rules".to_owned()),
         other => (other.to_owned(), String::new()),
     };
     let unit = world.engine.state.unit(id);
