@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -370,14 +371,40 @@ fn logs_hold_what_was_printed_and_are_bounded() {
     std::fs::create_dir(it.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink(it.path("elsewhere"), it.path("root/var/linked")).unwrap();
     talks.console_below = Some(it.path("root").into());
-    for (id, place, good) in
-        [("below", "root/var/log/console", true), ("led", "root/var/linked/console", false)]
-    {
+    let pipe = |path: &str| {
+        nix::unistd::mkfifo(Path::new(&it.path(path)), nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .unwrap();
+        std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(it.path(path)).unwrap()
+    };
+    let _read = pipe("root/var/pipe");
+    for (id, place, good) in [
+        ("below", "root/var/log/console", true),
+        ("led", "root/var/linked/console", false),
+        ("piped", "root/var/pipe", false),
+    ] {
         (talks.id, talks.consolelog) = (id.into(), Some(it.path(place).into()));
         assert_eq!(it.client.run(&talks, host(), &NoWitness).is_ok(), good, "{place}");
     }
     assert!(!it.read("root/var/log/console").is_empty());
     assert_eq!(std::fs::read_dir(it.path("elsewhere")).unwrap().count(), 0);
+
+    // Elsewhere it may be a pipe, and whoever reads it may leave: that ends neither the job nor the keeper.
+    let reader = pipe("logger");
+    talks.log = "left".into();
+    (talks.id, talks.consolelog, talks.console_below) = ("left".into(), Some(it.path("logger").into()), None);
+    talks.command = CommandLine::Shell("echo one; sleep 1; echo two; echo three".into());
+    it.client.spawn(&talks, host(), &NoWitness).unwrap();
+    let said = |line: &str| {
+        let begun = std::time::Instant::now();
+        while !it.log("left").iter().any(|said| said == line) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "`{line}` is in no log");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    said("one");
+    drop(reader);
+    said("three");
+    assert!(it.client.run(&job("after", "true"), host(), &NoWitness).unwrap().success());
 }
 
 #[test]

@@ -115,6 +115,8 @@ struct Opened {
 impl Opened {
     fn new(state_dir: &Path) -> Result<Self, Failure> {
         sys::reset_signals();
+        // A pipe that somebody closes is an error of that pipe's, and not the end of everybody's keeper.
+        sys::ignore_broken_pipes();
         // What the keeper makes is for its own user; a job gets its own mask.
         umask(Mode::from_bits_truncate(0o077));
         let _ = std::env::set_current_dir("/");

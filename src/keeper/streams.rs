@@ -150,7 +150,12 @@ pub fn open_console(path: &Path, below: Option<&Path>) -> io::Result<File> {
         (None, Some(name), Some(parent)) => (File::open(parent)?, name),
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    Ok(rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    let opened: File = rustix::fs::openat(&dir, name, flags, Mode::RUSR | Mode::WUSR)?.into();
+    // What an instance may put there is a file and nothing that does something when it is written to. Elsewhere it is the user's.
+    if below.is_some() && !opened.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    Ok(opened)
 }
 
 #[cfg(test)]

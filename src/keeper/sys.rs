@@ -217,6 +217,13 @@ pub fn reset_signals() {
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
+/// Has writing to a pipe that nobody reads fail by EPIPE instead of killing the process.
+pub fn ignore_broken_pipes() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring runs none of our code.
+    let _ = unsafe { sigaction(Signal::SIGPIPE, &ignore) };
+}
+
 /// Allows as many open files as the system lets us, because each job holds two pipes. Returns what it was before.
 #[must_use]
 pub fn raise_open_files() -> Option<(rlim_t, rlim_t)> {
