@@ -29,6 +29,8 @@ const JOB_POLL: Duration = Duration::from_millis(50);
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long after a commit that failed, or a thread that could not be had, the next attempt is made: a full disk may be emptied.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// How long until another keeper is started in the place of one that died.
+const KEEPER_RETRY: Duration = Duration::from_millis(500);
 
 /// What serves names and leases; the driver tells it of every change.
 pub trait Runtime: Send {
@@ -191,11 +193,19 @@ impl Driver {
     }
 
     fn listen_for_exits(&self) {
-        let (exits, handle): (Receiver<Exit>, Handle) = (self.handle.host.exits(), self.handle.clone());
+        let handle = self.handle.clone();
         std::thread::spawn(move || {
-            for exit in exits {
-                let _ = handle.exits.send(exit.clone());
-                handle.tell(Event::Exited(exit));
+            loop {
+                for exit in handle.host.exits() {
+                    let _ = handle.exits.send(exit.clone());
+                    handle.tell(Event::Exited(exit));
+                }
+                if handle.ending.load(Ordering::Relaxed) {
+                    return;
+                }
+                // What it saw last is lost; the looks at the machine find the main processes it does not know.
+                tracing::error!("the keeper is gone: what runs goes on, and another one is started");
+                std::thread::sleep(KEEPER_RETRY);
             }
         });
     }

@@ -65,7 +65,8 @@ pub trait Host: Send + Sync + 'static {
     /// Forgets a job that has ended, after its end has been written down.
     fn forget_job(&self, id: &str) -> Result<(), Failure>;
 
-    /// The stream of ends of spawned jobs. Can be taken once; ends that happened while no daemon ran come first.
+    /// The stream of ends of spawned jobs; ends that happened while no daemon ran come first. It ends when whoever watches them
+    /// is gone, and is to be taken anew then.
     fn exits(&self) -> Receiver<Exit>;
 
     /// The stream of jails that are gone without our doing; none where the machine cannot tell, and a look at it has to.

@@ -259,6 +259,17 @@ impl Client {
         Ok(receiver)
     }
 
+    /// As [`exits`](Self::exits), of the next keeper if this one has died: one is started. What ran under the dead one runs on without
+    /// anybody who would see its end. If none can be started the channel is closed.
+    #[must_use]
+    pub fn exits_of_the_next(&self) -> Receiver<Exit> {
+        let started = || Self::start_or_connect(&self.state_dir)?.exits();
+        self.exits().or_else(|_| started()).unwrap_or_else(|failure| {
+            tracing::error!(%failure, "no keeper could be started: no command runs without one");
+            channel().1
+        })
+    }
+
     /// Leaves a socket with the keeper, which holds it while daemons come and go.
     ///
     /// # Errors

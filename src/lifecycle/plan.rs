@@ -205,7 +205,7 @@ impl Builder<'_> {
             clean_env: spec.clean_env,
             user: if inside { spec.jail_user.clone() } else { spec.system_user.clone() },
             system_jail_user: spec.system_jail_user,
-            fib: spec.fib,
+            fib: if inside { spec.fib } else { None },
             timeout: spec.exec_timeout,
             log: self.given.id.to_string(),
             consolelog: if inside { spec.consolelog.clone() } else { None },

@@ -483,3 +483,23 @@ fn another_domain_is_refused_while_the_fabric_is_up_and_nothing_changes() {
     world.settle_within(Duration::from_secs(60));
     world.ask(declare(renamed)).unwrap();
 }
+
+#[test]
+fn a_routing_table_is_for_commands_in_the_jail() {
+    let mut world = World::new();
+    let mut one = service("one", 1, &[]);
+    one.instance.fib = Some(1);
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    world.ask(Command::Drop("shop".into())).unwrap();
+    world.settle();
+    let mut seen = (0, 0);
+    for op in &world.sim.log() {
+        if let Op::Run(job) | Op::Spawn(job) = op {
+            // jail(8), exec.fib: it is set in the jail's own commands, and hooks on the host have the host's.
+            assert_eq!(job.fib, job.jail.as_ref().map(|_| 1), "{}", job.id);
+            *if job.jail.is_some() { &mut seen.0 } else { &mut seen.1 } += 1;
+        }
+    }
+    assert!(seen.0 >= 3 && seen.1 >= 3, "{seen:?}");
+}

@@ -151,3 +151,23 @@ fn a_lab_whose_daemon_and_keeper_are_dead_is_neither_restored_over_nor_ended_una
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }
+
+#[test]
+fn a_keeper_that_dies_is_followed_by_another_and_nothing_it_ran_is_left() {
+    if !possible(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let more = "replicas = 2\nrestart = { policy = \"always\", backoff = \"100ms\" }";
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", more)));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let killed = lab.host(&["pkill", "-KILL", "-f", "warren keeper"]);
+    assert!(killed.status.success(), "{}", text(&killed));
+    wait("a command to run again", || {
+        lab.warren(&["exec", &lab.first("one"), "--", "true"]).status.success()
+    });
+    lab.ok(&["scale", "one=4", "--timeout", "60s"]);
+    assert!(lab.daemon_log().contains("the keeper is gone"));
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
