@@ -11,7 +11,7 @@ use super::client::{Lines, segment};
 use super::fail::{FAILED, Fail, INTERRUPTED, LEFT, TIMEOUT};
 use super::out::Output;
 use super::{Client, events, out};
-use crate::daemon::api::view::{Fabric, Instance};
+use crate::daemon::api::view::{Fabric, Instance, Service};
 use crate::store::db::Event;
 
 /// How often the fabric is looked at when something happened.
@@ -331,7 +331,9 @@ fn is_midway(event: &Event) -> bool {
 /// How many are ready, and how many are wanted.
 fn counts(fabric: &Fabric) -> (u64, u64) {
     let ready = fabric.services.iter().map(|s| s.ready as u64).sum();
-    let wanted = fabric.services.iter().map(|s| u64::from(s.wanted)).sum();
+    // What is done is wanted no more.
+    let of = |s: &Service| if s.done { s.ready as u64 } else { u64::from(s.wanted) };
+    let wanted = fabric.services.iter().map(of).sum();
     (ready, wanted)
 }
 

@@ -68,13 +68,25 @@ pub struct ServiceState {
     pub failures: u32,
     /// No new instance before this time.
     pub not_before: u64,
-    /// Whether no further attempt is made.
+    /// Whether no further attempt is made: it gave up, or all is done.
     pub halted: bool,
     /// What the last failure was.
     pub trouble: Option<String>,
 }
 
 impl ServiceState {
+    /// Whether its work is done: an instance ended well, and is not to be replaced.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.halted && self.trouble.is_none()
+    }
+
+    /// Whether it failed too often, or once where once is enough.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        self.halted && self.trouble.is_some()
+    }
+
     fn forgive(&mut self) {
         (self.failures, self.not_before, self.halted, self.trouble) = (0, 0, false, None);
     }

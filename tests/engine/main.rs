@@ -503,3 +503,34 @@ fn a_routing_table_is_for_commands_in_the_jail() {
     }
     assert!(seen.0 >= 3 && seen.1 >= 3, "{seen:?}");
 }
+
+#[test]
+fn a_service_whose_work_is_done_is_settled_and_what_waited_for_it_starts() {
+    let mut world = World::new();
+    world.sim.script(|job| match job.id.ends_with(".main") && !job.env.contains_key("STAYS") {
+        true => Behaviour::Ends(Status::Exited(0)),
+        false if job.id.ends_with(".main") => Behaviour::Runs,
+        false => Behaviour::Ends(Status::Exited(0)),
+    });
+    let mut migrate = service("migrate", 1, &[]);
+    migrate.restart.policy = RestartPolicy::OnFailure;
+    let mut web = service("web", 2, &["migrate"]);
+    web.instance.env.insert("STAYS".into(), "1".into());
+    world.ask(declare(fabric(vec![migrate, web]))).unwrap();
+    world.settle_within(Duration::from_secs(60));
+    assert_eq!(world.ready("shop", "web"), 2, "{:#?}", world.events);
+    assert!(world.engine.is_settled("shop"));
+    let seen = warren::daemon::api::view::fabric(&world.engine, "shop").unwrap();
+    assert!(seen.stuck.is_empty() && seen.services.iter().any(|s| s.done && !s.gave_up), "{seen:?}");
+    // Nobody does it again unasked.
+    let created = |world: &World| world.events.iter().filter(|e| e["kind"] == "created").count();
+    let before = created(&world);
+    world.ask(Command::Repair(None)).unwrap();
+    world.settle_within(Duration::from_secs(60));
+    assert_eq!(created(&world), before);
+    let again = Command::Scale { fabric: "shop".into(), service: "migrate".into(), replicas: 1 };
+    world.ask(again).unwrap();
+    world.settle_within(Duration::from_secs(60));
+    assert_eq!(created(&world), before + 1);
+    assert!(world.engine.is_settled("shop"));
+}

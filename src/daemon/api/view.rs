@@ -70,8 +70,11 @@ pub struct Service {
     pub outdated: usize,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether no further attempt is made.
+    /// Whether no further attempt is made, after what failed.
     pub gave_up: bool,
+    /// Whether its work is done: an instance ended well, and is not to be replaced.
+    #[serde(default)]
+    pub done: bool,
     /// What the last failure was.
     pub trouble: Option<String>,
     /// Its published ports: `8080:80/tcp`.
@@ -391,7 +394,7 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
         let wanted = spec.map_or(0, |s| s.replicas);
         let complete = engine.is_complete(service, wanted);
         // A service that gave up stands in nobody's way while it is cleaned up after, nor where all is to go.
-        if service.halted && !complete && !engine.is_going(service) && !fabric.dropped {
+        if service.gave_up() && !complete && !engine.is_going(service) && !fabric.dropped {
             stuck.push(service.trouble.clone().unwrap_or_else(|| format!("service {name} gave up")));
         }
         services.push(Service {
@@ -401,7 +404,8 @@ pub fn fabric(engine: &Engine, name: &str) -> Option<Fabric> {
             ready: service.ready.len(),
             outdated: service.outdated.len(),
             failures: service.failures,
-            gave_up: service.halted,
+            gave_up: service.gave_up(),
+            done: service.is_done(),
             trouble: service.trouble.clone(),
             publish: spec.map_or_else(Vec::new, |s| s.publish.iter().map(publish_text).collect()),
         });

@@ -279,7 +279,7 @@ impl Engine {
         // A service that gave up gets another chance.
         let halted: Vec<(String, String)> = (self.state.fabrics.iter())
             .flat_map(|(f, fabric)| {
-                fabric.services.iter().filter(|(_, s)| s.halted).map(move |(s, _)| (f.clone(), s.clone()))
+                fabric.services.iter().filter(|(_, s)| s.gave_up()).map(move |(s, _)| (f.clone(), s.clone()))
             })
             .collect();
         if id.is_none() {

@@ -129,7 +129,7 @@ impl Engine {
             let (needed, declared) = (fabric.services.get(name), fabric.spec.services.get(name));
             let (Some(needed), Some(declared)) = (needed, declared) else { return false };
             let enough = if first { declared.replicas } else { declared.replicas.min(1) };
-            needed.ready.len() >= enough as usize
+            needed.is_done() || needed.ready.len() >= enough as usize
         };
         spec.instance.links.iter().all(|l| network_ready(&l.network))
             && spec.depends_on.iter().all(dependency_ready)
@@ -404,14 +404,16 @@ impl Engine {
         if again {
             self.trouble(&given.fabric, &given.service, &spec, &text, steady);
         } else {
-            let failures = self.state.service(&given.fabric, &given.service).map_or(0, |s| s.failures);
+            let before = self.state.service(&given.fabric, &given.service);
+            // One replica's good end does not make good what another gave up for.
+            let text = if succeeded { before.and_then(|s| s.trouble.clone()) } else { Some(text) };
             self.emit(Record::Trouble {
                 fabric: given.fabric.clone(),
                 service: given.service.clone(),
-                failures,
+                failures: before.map_or(0, |s| s.failures),
                 not_before: 0,
                 halted: true,
-                text: Some(text),
+                text,
             });
         }
     }

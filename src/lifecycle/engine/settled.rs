@@ -7,10 +7,11 @@ use super::{Engine, Refusal};
 use crate::store::{Record, ServiceState, Stage};
 
 impl Engine {
-    /// Whether a service has all the replicas that are wanted, and no others. Those on their way down count as well.
+    /// Whether a service has all the replicas that are wanted, and no others. Those on their way down count as well. One whose work
+    /// is done wants no more.
     #[must_use]
     pub fn is_complete(&self, service: &ServiceState, wanted: u32) -> bool {
-        service.current.len() == wanted as usize
+        (service.is_done() || service.current.len() == wanted as usize)
             && service.current.is_subset(&service.ready)
             && service.outdated.is_empty()
             && !self.is_going(service)
