@@ -36,9 +36,11 @@ pub(super) enum Ours {
 /// A command's streams: our ends, and its.
 pub(super) fn streams(terminal: Option<(u16, u16)>) -> std::io::Result<(Ours, [OwnedFd; 3])> {
     let Some((columns, rows)) = terminal else {
-        let (input, theirs_in) = nix::unistd::pipe().map(|(r, w)| (w, r))?;
-        let (output, theirs_out) = nix::unistd::pipe()?;
-        let (error, theirs_err) = nix::unistd::pipe()?;
+        // A program that the daemon executes meanwhile would hold them open.
+        let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+        let (theirs_in, input) = pipe()?;
+        let (output, theirs_out) = pipe()?;
+        let (error, theirs_err) = pipe()?;
         let ours = Ours::Pipes {
             input: pipe::Sender::from_owned_fd(input)?,
             output: pipe::Receiver::from_owned_fd(output)?,
@@ -48,6 +50,9 @@ pub(super) fn streams(terminal: Option<(u16, u16)>) -> std::io::Result<(Ours, [O
     };
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(&size, None)?;
+    for end in [&pty.master, &pty.slave] {
+        nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
     let (out, err) = (pty.slave.try_clone()?, pty.slave.try_clone()?);
     let control = pty.master.try_clone()?;
     let master = tokio::fs::File::from_std(std::fs::File::from(pty.master));
