@@ -176,6 +176,28 @@ fn every_command_that_is_named_somewhere_is_there() {
 }
 
 #[test]
+fn the_boot_script_that_is_installed_by_hand_runs_the_program_that_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/install.md")).unwrap();
+    let installed = |place: &str| {
+        let line = page.lines().find(|line| line.starts_with("install ") && line.ends_with(place));
+        line.unwrap_or_else(|| panic!("docs/install.md installs no {place}"))
+            .split_whitespace()
+            .nth_back(1)
+            .unwrap()
+    };
+    assert!(installed("/usr/local/bin/warren").starts_with("target/"));
+    let script = std::fs::read_to_string(root.join(installed("/etc/rc.d/warren"))).unwrap();
+    assert!(!script.contains("%%"), "what only the ports tree fills in is left in the script");
+    assert!(script.contains("\nprocname=\"/usr/local/bin/warren\"\n"), "{script}");
+    // The port puts its own prefix there, in the file that it makes of the same script.
+    let port = root.join("packaging/port");
+    assert_eq!(std::fs::read_to_string(port.join("files/warren.in")).unwrap(), script);
+    let makefile = std::fs::read_to_string(port.join("Makefile")).unwrap();
+    assert!(makefile.contains("'s|/usr/local/|${PREFIX}/|g' ${WRKDIR}/warren\n"), "{makefile}");
+}
+
+#[test]
 fn a_bad_file_changes_nothing() {
     let world = World::new();
     let bad = world.file("bad.toml", "name = \"shop\"\n[services.x]\ntemplate = \"nope\"\nreplicsa = 2\n");
