@@ -383,6 +383,30 @@ fn comments_and_proposals_come_along() {
     );
 }
 
+#[test]
+fn a_network_that_is_proposed_on_a_lan_is_good_and_takes_no_address_of_it() {
+    let text = "shop { path = /j/shop; vnet; vnet.interface = ng0_shop; exec.prestart = \"jng bridge shop em0\";\n\
+        exec.start = \"ifconfig ng0_shop 192.168.1.5/24\"; }\n";
+    let toml = read(text).and_then(|conf| conf.convert()).unwrap_or_else(|report| panic!("{report:#}"));
+    let proposed =
+        toml.lines().skip_while(|line| *line != "# [networks.lan]").map_while(|l| l.strip_prefix("# "));
+    let proposed: Vec<&str> =
+        proposed.take_while(|line| line.starts_with('[') || line.contains(" = ")).collect();
+    let file = format!(
+        "name = \"t\"\n{}\n[templates.host]\nhost = true\n[services.shop]\ntemplate = \"host\"\n\
+         networks = [\"lan\"]\naddress = [\"192.168.1.5\"]\ncommand = [\"/bin/true\"]\n",
+        proposed.join("\n")
+    );
+    let spec = config::parse("warren.toml", &file).unwrap_or_else(|report| panic!("{report:#}\n{file}"));
+    let lan = &spec.networks["lan"];
+    assert_eq!(lan.uplink.as_deref(), Some("em0"));
+    assert_eq!(
+        (lan.gateway4, lan.dhcp4),
+        (None, None),
+        "the host would have the address of the LAN's router"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

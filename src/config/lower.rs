@@ -132,13 +132,15 @@ fn network(name: &str, raw: &RawNetwork, place: &str, low: &mut Lowering<'_>) ->
         }
     }
     let lan_dhcp = raw.dhcp.as_ref().is_some_and(|dhcp| matches!(dhcp.value, DhcpEntry::Lan));
-    // A LAN has a router already, and which of its addresses is free for the host only its owner knows.
-    let gateway4 = gateway4.or_else(|| ipv4.filter(|_| !lan_dhcp).map(|net| host4(net.network(), 1)));
-    let gateway6 = gateway6.or_else(|| ipv6.map(|net| host6(net.network(), 1)));
+    // A LAN has a router already, mostly at the first address, and which of them is free for the host only its owner knows.
+    let ours = raw.uplink.is_none() && !lan_dhcp;
+    let gateway4 = gateway4.or_else(|| ipv4.filter(|_| ours).map(|net| host4(net.network(), 1)));
+    let gateway6 =
+        gateway6.or_else(|| ipv6.filter(|_| raw.uplink.is_none()).map(|net| host6(net.network(), 1)));
     let dhcp4 = match raw.dhcp.as_ref().map(|dhcp| &dhcp.value) {
         Some(DhcpEntry::Own(address)) => Some(*address),
         Some(DhcpEntry::Lan) => None,
-        None => ipv4.and_then(|net| {
+        None => ipv4.filter(|_| ours).and_then(|net| {
             [2, 1].map(|number| host4(net.network(), number)).into_iter().find(|free| Some(*free) != gateway4)
         }),
     };

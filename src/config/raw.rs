@@ -40,10 +40,10 @@ table! {
         ipv4: Prefix4,
         /// The IPv6 prefix, /32 to /120.
         ipv6: Prefix6,
-        /// The host's address on the network; one, or one of each family. Default: the first of each prefix.
+        /// The host's address on the network; one, or one of each family. Default: the first of each prefix; with an uplink none.
         gateway: OneOrMany<IpAddr>,
         /// The DHCP server's own address, or "lan": the DHCP server beyond the uplink gives the addresses. Default: the second of the
-        /// IPv4 prefix.
+        /// IPv4 prefix; with an uplink none.
         dhcp: DhcpEntry,
         /// Addresses that are never given out.
         exclude: Vec<At<AddressRange>>,

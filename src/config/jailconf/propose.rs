@@ -93,6 +93,14 @@ fn network(jail: &Jail, command: &str, uplinks: &[String]) -> String {
     }
     if let Some(uplink) = uplinks.first() {
         text.push_str(&format!("uplink = \"{uplink}\"\n"));
+        // The LAN has a router and a DHCP server already, at addresses this file does not tell.
+        if v4.is_some() || v6.is_none() {
+            text.push_str("dhcp = \"lan\"\n");
+            text.push_str("(the default route is the jail's to set then: defaultrouter in its rc.conf, or exec.start)\n");
+        }
+        if v6.is_some() {
+            text.push_str("gateway = \"…\" (an IPv6 address of the LAN that nobody has: the host's)\n");
+        }
     }
     text
 }

@@ -147,19 +147,32 @@ fn own_addresses(network: &NetworkSpec, place: &str, found: &mut Vec<Problem>) {
             found.push(Problem::new("config::nat", join(place, "nat"), message).help("leave `nat` out"));
         }
     }
-    for (net, own, key) in [
-        (network.ipv4.is_some() && !network.lan_dhcp, network.gateway4.is_some(), "gateway"),
-        (network.ipv4.is_some() && !network.lan_dhcp, network.dhcp4.is_some(), "dhcp"),
-        (network.ipv6.is_some(), network.gateway6.is_some(), "gateway"),
+    let v4 = network.ipv4.is_some() && !network.lan_dhcp;
+    for (net, own, family, key) in [
+        (v4, network.gateway4.is_some(), "IPv4", "gateway"),
+        (v4, network.dhcp4.is_some(), "IPv4", "dhcp"),
+        (network.ipv6.is_some(), network.gateway6.is_some(), "IPv6", "gateway"),
     ] {
-        if net && !own {
-            found.push(Problem::new(
-                "config::own-address",
-                join(place, key),
-                format!("the network has no {key} address"),
-            ));
+        if !net || own {
+            continue;
         }
+        let problem = |message: String| Problem::new("config::own-address", join(place, key), message);
+        found.push(match &network.uplink {
+            None => problem(format!("the network has no {key} address")),
+            Some(uplink) => on_the_lan(uplink, family, key, problem),
+        });
     }
+}
+
+/// An address that is missing on a network with an uplink: there is no good default on a LAN, where others have theirs.
+fn on_the_lan(uplink: &str, family: &str, key: &str, problem: impl Fn(String) -> Problem) -> Problem {
+    let what = if key == "dhcp" { "Warren's DHCP server" } else { "the host" };
+    let message = format!(
+        "the network is bridged to `{}` and says no {family} address for {what}: one that Warren chose might be the LAN's router's",
+        shown(uplink)
+    );
+    let lan = if family == "IPv4" { ", or dhcp = \"lan\" if router and addresses are the LAN's" } else { "" };
+    problem(message).help(format!("say {key} = \"…\", an {family} address of the LAN that nobody has{lan}"))
 }
 
 /// Whether a host in the network may have the address: not the network's, not the broadcast address (RFC 1122,
