@@ -432,3 +432,58 @@ fn two_files_of_one_name_are_not_one_fabric() {
     world.json(0, &["up", "--jail-conf", &other]);
     world.json(0, &["down", "--jail-conf", &other]);
 }
+
+#[test]
+fn the_log_of_who_prints_without_a_pause_has_an_end() {
+    use warren::keeper::logs::{LineRef, Logs, Origin};
+    let world = World::new();
+    world.json(0, &["up", SHOP]);
+    let name = names(&world.json(0, &["ps"]), "web").remove(0);
+    let id = name.rsplit_once('-').unwrap().1.to_owned();
+    let end = std::sync::atomic::AtomicBool::new(false);
+    let mut logs = Logs::new(&world.state()).unwrap();
+    logs.open(&id, 1).unwrap();
+    let mut print = |from: u64| {
+        let mut batch = logs.batch(&id, 1);
+        for number in from..from + 100 {
+            let line = number.to_string().into();
+            batch.push(&LineRef { at: 1, job: "j", stream: Origin::Out, line, part: false });
+        }
+    };
+    print(0);
+    std::thread::scope(|scope| {
+        let (end, world, name) = (&end, &world, &name);
+        scope.spawn(move || {
+            for round in 1.. {
+                if end.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                print(round * 100);
+            }
+        });
+        // The printer ends whatever is found here; a panic before that would wait for it.
+        let read = |words: &[&str]| -> Option<Vec<u64>> {
+            let file = std::fs::File::create(world.dir.path().join("out")).unwrap();
+            let mut child = world.command(words).stdout(file).spawn().unwrap();
+            let late = Instant::now() + Duration::from_secs(30);
+            while child.try_wait().unwrap().is_none() {
+                if Instant::now() > late {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    return None;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let text = std::fs::read_to_string(world.dir.path().join("out")).unwrap();
+            Some(text.lines().filter_map(|line| line.parse().ok()).collect())
+        };
+        let (few, all) = (read(&["logs", name, "-n", "3"]), read(&["logs", name]));
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (few, all) = (few.expect("logs -n 3 does not end"), all.expect("logs does not end"));
+        assert_eq!(few.len(), 3, "more than were asked for");
+        for lines in [&few, &all] {
+            assert!(lines.windows(2).all(|two| two[1] == two[0] + 1), "a line is missing");
+        }
+        assert!(all.len() >= 100 && all[0] == 0 || all.len() > 10_000, "{} lines", all.len());
+    });
+}

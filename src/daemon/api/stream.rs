@@ -155,6 +155,16 @@ pub(super) async fn logs(
     tokio::spawn(async move {
         let mut place = logs::Position::default();
         let mut last = query.lines;
+        if !query.follow {
+            // One look: who prints without a pause would keep whoever asked what it printed until now for ever.
+            let found = look(&api, log, Look::Last(last.unwrap_or(usize::MAX))).await;
+            for entry in found.map(|(entries, _)| entries).unwrap_or_default() {
+                if sender.send(line(&entry)).await.is_err() {
+                    return;
+                }
+            }
+            return;
+        }
         loop {
             // Asked before the read, so that what was written before the end is read after it.
             let id = log.parse::<crate::ids::Id>().ok();
@@ -170,7 +180,7 @@ pub(super) async fn logs(
                     return;
                 }
             }
-            if !more && (!query.follow || gone.unwrap_or(true)) {
+            if !more && gone.unwrap_or(true) {
                 return;
             }
             if more {
