@@ -84,7 +84,7 @@ pub struct ServerConfig {
     pub extra: Vec<(u8, Vec<u8>)>,
     /// A range for clients without a reservation; none: they get no answer.
     pub dynamic: Option<DynamicRange>,
-    /// Refuse an INIT-REBOOT or REBINDING client we have no record of; RFC 2131 §4.3.2 wants silence, which is right
+    /// Refuse an INIT-REBOOT or REBINDING client we have no record of, whatever it asks for; RFC 2131 §4.3.2 wants silence, which is right
     /// where other servers may be.
     pub authoritative: bool,
     /// Addresses (`giaddr`) of the relays whose word for `chaddr` is taken; none: relayed messages are dropped.

@@ -379,8 +379,19 @@ impl Server {
         asked: Ipv4Addr,
         view: &dyn LeaseView,
     ) -> Result<Option<Binding>, NakReason> {
+        let client = &incoming.client;
+        let lease = view.lease_of(client).filter(|_| self.config().dynamic.is_some());
         if !self.config().prefix.contains(&asked) {
-            return Err(NakReason::WrongNetwork);
+            let to_us = matches!(state, RequestState::Selecting(_) | RequestState::Renewing(_));
+            let known = view.reservation(incoming.mac()).is_some()
+                || self.offers.of(client).is_some()
+                || lease.is_some();
+            // Beside other servers it is one of theirs who asks, for an address of a prefix that we do not know.
+            return if to_us || known || self.config().authoritative {
+                Err(NakReason::WrongNetwork)
+            } else {
+                Ok(None)
+            };
         }
         if let Some(r) = view.reservation(incoming.mac()) {
             return if r.address == asked {
@@ -389,7 +400,6 @@ impl Server {
                 Err(NakReason::OtherAddress)
             };
         }
-        let client = &incoming.client;
         let granted = Ok(Some(Binding { address: asked, hostname: None }));
         if let Some(offer) = self.offers.of(client) {
             // An address still being probed was not offered yet.
@@ -399,9 +409,7 @@ impl Server {
                 false => Err(NakReason::OtherAddress),
             };
         }
-        if self.config().dynamic.is_some()
-            && let Some(lease) = view.lease_of(client)
-        {
+        if let Some(lease) = lease {
             return match lease.address == asked {
                 true if self.may_have(client, asked, view) => granted,
                 true => Err(NakReason::NotAvailable),

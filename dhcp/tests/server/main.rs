@@ -116,16 +116,29 @@ fn each_client_state_is_judged_as_section_4_3_2_says() {
     assert_eq!(kind(renew(&mut net, 1, ip(11))), Ack);
     assert_eq!(kind(rebind(&mut net, 1, ip(11))), Ack);
 
-    // A stranger: silence, but for what was said to us by name or is of another network.
+    // A stranger: silence, but for what was said to us by name.
     assert_eq!(net.discover(9).silent(), Ignored::UnknownClient);
     assert_eq!(init_reboot(&mut net, 9, ip(11)).silent(), Ignored::UnknownClient);
     assert_eq!(rebind(&mut net, 9, ip(11)).silent(), Ignored::UnknownClient);
-    assert_eq!(kind(init_reboot(&mut net, 9, [192, 0, 2, 9].into())), Nak);
-    assert_eq!(kind(net.select(9, ip(11))), Nak);
-    assert_eq!(kind(renew(&mut net, 9, ip(11))), Nak);
+    let beyond = Ipv4Addr::new(192, 0, 2, 9);
+    assert_eq!(init_reboot(&mut net, 9, beyond).silent(), Ignored::UnknownClient);
+    assert_eq!(rebind(&mut net, 9, beyond).silent(), Ignored::UnknownClient);
+    net.now += 10_000;
+    for address in [ip(11), beyond] {
+        assert_eq!(kind(net.select(9, address)), Nak);
+        assert_eq!(kind(renew(&mut net, 9, address)), Nak);
+    }
+    // Who was offered something by us has no other server's word for an address beyond ours.
+    let mut open = Net::new(dynamic());
+    open.discover(9).one();
+    assert_eq!(kind(init_reboot(&mut open, 9, beyond)), Nak);
+    open.lease(8);
+    assert_eq!(kind(rebind(&mut open, 8, beyond)), Nak);
     let mut strict = Net::new(ServerConfig { authoritative: true, ..config() });
-    assert_eq!(kind(init_reboot(&mut strict, 9, ip(11))), Nak);
-    assert_eq!(kind(rebind(&mut strict, 9, ip(11))), Nak);
+    for address in [ip(11), beyond] {
+        assert_eq!(kind(init_reboot(&mut strict, 9, address)), Nak);
+        assert_eq!(kind(rebind(&mut strict, 9, address)), Nak);
+    }
 
     let other = net.say(2, Request, |m| {
         m.options.set(54, ip(3).octets());
