@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use nlink::netlink::netfilter::{ConntrackEntry, TcpConntrackState};
+use nlink::netlink::netfilter::{ConntrackEntry, IpProtocol, TcpConntrackState};
 use nlink::netlink::{Connection, Netfilter};
 
 use super::nft::{failure, run};
@@ -18,7 +18,11 @@ pub fn kill(addresses: &[IpAddr]) -> Result<usize, Failure> {
     run(async {
         let connection = Connection::<Netfilter>::new().map_err(|e| failure(what, &e))?;
         let mut killed = 0;
-        for entry in list(&connection, what).await?.iter().filter(|e| concerns(e, addresses)) {
+        // Of a tuple of ICMPv6 nlink reads and writes the attributes of ICMP, for which the kernel says EINVAL. Such an entry lets
+        // nothing through but the answers to one ping, and ends half a minute after the last.
+        let all = list(&connection, what).await?;
+        let whole = all.iter().filter(|e| e.proto != IpProtocol::Icmpv6);
+        for entry in whole.filter(|e| concerns(e, addresses)) {
             match connection.del_conntrack_entry(entry).await {
                 Ok(()) => killed += 1,
                 // It ended by itself meanwhile.

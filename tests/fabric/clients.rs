@@ -100,6 +100,24 @@ fn a_published_port_answers_on_the_machines_loopback_and_goes_to_every_member() 
     lab.assert_nothing_left();
 }
 
+#[test]
+fn who_was_pinged_over_ipv6_goes_like_any_other() {
+    if !possible(&["ping"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", "replicas = 2")));
+    lab.ok(&["up", file.to_str().unwrap()]);
+    let instances = lab.instances();
+    let [from, to] = instances.as_slice() else { panic!("{instances:?}") };
+    let (from, to) = (from["name"].as_str().unwrap(), to["addresses"][1].as_str().unwrap());
+    for address in [to, "fd99::1"] {
+        lab.ok(&["exec", from, "--", "ping", "-6", "-c", "1", "-W", "2", address]);
+    }
+    lab.ok(&["down", "t"]);
+    lab.assert_nothing_left();
+}
+
 /// A DHCP client as the main process: ready means that it acknowledged its reserved address.
 fn dhcp(client: &str, command: &str) {
     if !possible(&[client, "ip", "ping"]) {
