@@ -349,12 +349,12 @@ impl Builder<'_> {
             self.step(Phase::Move, format!("move.{}", given.links.len() + n), op);
         }
         for (n, link) in vnet_links() {
-            // A DHCP client inside sets the addresses; the interface is brought up for it all the same.
-            let (addresses, gateways) = if link.dhcp {
-                (Vec::new(), Vec::new())
-            } else {
-                (link.addresses.clone(), link.gateways.clone())
-            };
+            // Of a DHCP link IPv4 is the client's to set. There is no DHCPv6 and no router is announced, so IPv6 is set as elsewhere.
+            let (mut addresses, mut gateways) = (link.addresses.clone(), link.gateways.clone());
+            if link.dhcp {
+                addresses.retain(|net| net.addr().is_ipv6());
+                gateways.retain(IpAddr::is_ipv6);
+            }
             let op = Op::IfConfigure {
                 interface: inside_name(n),
                 jail: Some(self.jail.clone()),

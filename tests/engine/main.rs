@@ -312,6 +312,31 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
 }
 
 #[test]
+fn of_a_dhcp_link_ipv4_is_left_to_the_client_and_ipv6_is_set() {
+    for lan in [false, true] {
+        let mut world = World::new();
+        let mut one = service("one", 1, &[]);
+        one.instance = instance("net");
+        one.instance.links[0].address = warren::config::spec::AddressMode::Dhcp;
+        let mut fabric = fabric(vec![one]);
+        let net = fabric.networks.get_mut("net").unwrap();
+        if lan {
+            (net.lan_dhcp, net.gateway4, net.dhcp4, net.nat) = (true, None, None, false);
+        }
+        let gateway6 = net.gateway6.unwrap();
+        world.ask(declare(fabric)).unwrap();
+        world.settle();
+        let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
+        let v6: Vec<_> = link.addresses.iter().copied().filter(|net| net.addr().is_ipv6()).collect();
+        assert_eq!((v6.len(), link.addresses.len()), (1, if lan { 1 } else { 2 }), "{link:?}");
+        let machine = world.sim.machine();
+        let eiface = machine.eifaces.values().find(|eiface| eiface.mac == link.mac).unwrap();
+        assert!(eiface.up);
+        assert_eq!((&eiface.addresses, &eiface.gateways), (&v6, &vec![gateway6.into()]), "lan: {lan}");
+    }
+}
+
+#[test]
 fn a_new_daemon_has_every_name_again_before_it_takes_up_questions() {
     use warren::lifecycle::engine::{Effect, Engine, Settings};
     let mut world = World::new();

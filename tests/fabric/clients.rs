@@ -127,7 +127,7 @@ fn dhcp(client: &str, command: &str) {
     let service = format!(
         "[services.one]\ntemplate = \"host\"\nnetworks = [\"net\"]\naddress = \"dhcp\"\nrestart = \"no\"\ncommand = {command}\n"
     );
-    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    let file = lab.file("w.toml", &format!("{HEAD}{service}{}", beacon("two", "")));
     let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "60s"]);
     let name = lab.first("one");
     assert!(up.status.success(), "{}\n{}{}", text(&up), lab.ok(&["logs", &name]), lab.daemon_log());
@@ -142,6 +142,18 @@ fn dhcp(client: &str, command: &str) {
     wait("the gateway to be reached", || {
         lab.warren(&["exec", &name, "--", "ping", "-c", "1", "-W", "2", "10.99.0.1"]).status.success()
     });
+    // Its other address is Warren's to set, and no client's to take away: what is published leads there, and it leads out.
+    let instances = lab.instances();
+    let all = &instances.iter().find(|i| i["name"] == name.as_str()).unwrap()["addresses"];
+    let six = all[1].as_str().unwrap();
+    let on = text(&lab.warren(&["exec", &name, "--", "ip", "-6", "addr", "show", "net0"]));
+    assert!(on.contains(&format!("{six}/64")), "{six}: {on}");
+    let routes = text(&lab.warren(&["exec", &name, "--", "ip", "-6", "route", "show", "default"]));
+    assert!(routes.contains("via fd99::1 "), "{routes}");
+    let ping =
+        |from: &str, to: &str| lab.warren(&["exec", from, "--", "ping", "-6", "-c", "1", "-W", "2", to]);
+    let (there, back) = (ping(&lab.first("two"), six), ping(&name, "fd99::1"));
+    assert!(there.status.success() && back.status.success(), "{}{}", text(&there), text(&back));
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }
