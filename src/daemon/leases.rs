@@ -197,7 +197,7 @@ impl Line {
             };
             let mut actions = server.poll(now());
             if received.is_some() {
-                actions.extend(server.handle(&frame, now(), &*lock(&self.book)));
+                actions.extend(lock(&self.book).answer(server, &frame, now()));
             }
             for action in actions {
                 self.act(handle, frames, action);
@@ -226,6 +226,16 @@ impl Line {
             }
             Action::Log(event) => tracing::debug!(network = %self.network, "{event}"),
         }
+    }
+}
+
+impl Book {
+    fn answer(&mut self, server: &mut Server, frame: &[u8], now: u64) -> Vec<Action> {
+        // The engine notes by itself what has ended.
+        for change in self.leases.decide_expire(now) {
+            self.leases.apply(&change);
+        }
+        server.handle(frame, now, self)
     }
 }
 
@@ -264,6 +274,55 @@ mod tests {
     use crate::host::sim::Sim;
     use crate::lifecycle::engine::Settings;
     use crate::store::Store;
+
+    #[test]
+    fn who_comes_back_after_its_lease_ended_begins_another() {
+        use warren_dhcp::server::LeaseState;
+        use warren_dhcp::wire::{self, Message, MessageType, Options, Udp4, code};
+        let (mac, address) = (Mac([2, 0, 0, 0, 0, 9]), Ipv4Addr::new(10, 77, 0, 9));
+        let none = Ipv4Addr::UNSPECIFIED;
+        let mut message = Message {
+            op: wire::Op::Request,
+            hops: 0,
+            xid: 1,
+            secs: 0,
+            flags: 0,
+            ciaddr: none,
+            yiaddr: none,
+            siaddr: none,
+            giaddr: none,
+            chaddr: mac,
+            kind: MessageType::Request,
+            options: Options::new(),
+        };
+        message.options.set(code::REQUESTED_IP, address.octets());
+        let (payload, _) = message.build(1400);
+        let udp = Udp4 { src: none, dst: Ipv4Addr::BROADCAST, src_port: 68, dst_port: 67, payload: &payload };
+        let frame = wire::build_udp4(Mac::BROADCAST, mac, &udp).unwrap();
+        let config = ServerConfig::new(
+            Mac([2, 0, 0, 0, 0, 1]),
+            Ipv4Addr::new(10, 77, 0, 2),
+            "10.77.0.0/24".parse().unwrap(),
+        );
+        let mut server = Server::new(config).unwrap();
+        let mut book = Book::default();
+        book.clients.insert(mac, ReservedBinding { address, hostname: None });
+        let mut since = |now: u64| {
+            let actions = book.answer(&mut server, &frame, now);
+            let bound = actions.into_iter().find_map(|action| match action {
+                Action::Persist { change: LeaseChange::Bound(lease), .. } => Some(lease),
+                _ => None,
+            });
+            let lease = bound.unwrap();
+            assert_eq!(lease.state, LeaseState::Bound);
+            book.leases.apply(&LeaseChange::Bound(lease.clone()));
+            (lease.since, lease.expiry)
+        };
+        let (began, _) = since(1_000);
+        let (renewed, ends) = since(60_000);
+        assert_eq!((began, renewed), (1_000, 1_000));
+        assert_eq!(since(ends + 1).0, ends + 1);
+    }
 
     #[test]
     fn a_seed_that_fails_is_tried_again_and_then_dhcp_is_served() {

@@ -327,9 +327,11 @@ impl Record {
     pub fn begins_scope(&self) -> bool {
         match self {
             Self::Fabric { .. } => true,
-            other => {
-                matches!(other.scope(), Scope::Boot | Scope::Part(..) | Scope::Lease(..) | Scope::Learned(_))
+            // The end of a lease says nothing of what it was.
+            Self::Lease { change, .. } => {
+                matches!(change, LeaseChange::Bound(_) | LeaseChange::Declined { .. })
             }
+            other => matches!(other.scope(), Scope::Boot | Scope::Part(..) | Scope::Learned(_)),
         }
     }
 
@@ -368,7 +370,7 @@ pub enum Scope {
     Unit(Id),
     /// What a LAN gave an instance: the last word is enough.
     Learned(Id),
-    /// An address of a network: the last word about its lease is enough.
+    /// An address of a network: its last lease, and how that ended, are enough.
     Lease(Id, Ipv4Addr),
 }
 

@@ -312,6 +312,66 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
 }
 
 #[test]
+fn a_lease_that_nobody_renews_ends_and_its_address_stays_the_instances() {
+    let mut world = World::new();
+    let mut one = service("one", 1, &[]);
+    one.instance = instance("net");
+    one.instance.links[0].address = warren::config::spec::AddressMode::Dhcp;
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
+    let address: std::net::Ipv4Addr = link.addresses[0].addr().to_string().parse().unwrap();
+    let say =
+        |world: &mut World, change| world.handle(Event::Lease { network: link.network, change, token: 1 });
+    let bind = |world: &mut World, seconds: u64| {
+        let lease = Lease {
+            address,
+            client: ClientKey { mac: link.mac.into(), client_id: None },
+            state: LeaseState::Bound,
+            since: world.now,
+            expiry: if seconds == 0 { u64::MAX } else { world.now + seconds * 1000 },
+            last_seen: world.now,
+            client_name: None,
+        };
+        say(world, LeaseChange::Bound(lease));
+    };
+    // What the state says, and what a daemon reads that starts now.
+    let state = |world: &World| {
+        let mut again = warren::store::State::default();
+        support::compact(&world.log).iter().for_each(|record| again.apply(record));
+        let of = |state: &warren::store::State| {
+            state.networks[&link.network].leases.at(address).map(|lease| (lease.state, lease.expiry))
+        };
+        assert_eq!(of(&world.engine.state), of(&again));
+        of(&again).unwrap().0
+    };
+    bind(&mut world, 0);
+    world.settle();
+    let waiting = world.engine.waiting();
+    bind(&mut world, 60);
+    world.settle_within(Duration::from_secs(40));
+    bind(&mut world, 60);
+    world.settle_within(Duration::from_secs(50));
+    assert_eq!(state(&world), LeaseState::Bound, "it was renewed");
+    world.settle_within(Duration::from_secs(30));
+    assert_eq!(state(&world), LeaseState::Expired);
+    world.settle_within(Duration::from_secs(60));
+    assert_eq!(world.engine.waiting(), waiting, "nothing waits for leases where there are none");
+    assert_eq!(world.ready("shop", "one"), 1);
+    let owner = world.engine.state.ipam.owner_of(address.into()).unwrap().as_str().to_owned();
+    assert_eq!(owner, world.engine.state.instances.keys().next().unwrap().to_string());
+
+    // The end of one that has ended is no news, however often it is told.
+    let released = || LeaseChange::Released { address, at: 1 };
+    let written = world.log.len();
+    (0..9).for_each(|_| say(&mut world, released()));
+    assert_eq!((world.log.len(), state(&world)), (written, LeaseState::Expired));
+    bind(&mut world, 60);
+    say(&mut world, released());
+    assert_eq!(state(&world), LeaseState::Released);
+}
+
+#[test]
 fn of_a_dhcp_link_ipv4_is_left_to_the_client_and_ipv6_is_set() {
     for lan in [false, true] {
         let mut world = World::new();

@@ -295,6 +295,7 @@ enum Timer {
     Serve(Id),
     Service(String, String),
     Quarantine,
+    Leases,
     Look,
     Forget,
     Sweep,
@@ -504,6 +505,7 @@ impl Engine {
                 Timer::Serve(id) => self.serve_again(id),
                 Timer::Service(fabric, _) => drop(self.unsettled.insert(fabric)),
                 Timer::Quarantine => self.expire_quarantine(),
+                Timer::Leases => self.expire_leases(),
                 Timer::Look => self.look(),
                 Timer::Forget => self.forget(),
                 Timer::Sweep => self.out.effects.push(Effect::AskEnded),
@@ -517,6 +519,26 @@ impl Engine {
         }
         if let Some(at) = self.state.ipam.next_expiry() {
             self.timer(at.max(self.now + 1000), Timer::Quarantine);
+        }
+    }
+
+    /// Notes which leases nobody renewed in time. The address stays its instance's: that is its books' to say.
+    fn expire_leases(&mut self) {
+        let of = |(id, network): (&Id, &crate::store::NetworkUnit)| {
+            let due = network.leases.decide_expire(self.now).into_iter();
+            due.map(|change| (*id, change)).collect::<Vec<_>>()
+        };
+        for (network, change) in self.state.networks.iter().flat_map(of).collect::<Vec<_>>() {
+            self.emit(Record::Lease { network, change });
+        }
+        self.await_leases();
+    }
+
+    /// Waits for the next lease to end, if any ever does.
+    fn await_leases(&mut self) {
+        let next = self.state.networks.values().filter_map(|network| network.leases.next_expiry()).min();
+        if let Some(at) = next.filter(|at| *at < u64::MAX) {
+            self.timer(at.max(self.now + 1000), Timer::Leases);
         }
     }
 

@@ -47,6 +47,7 @@ impl Engine {
         if let Some(at) = self.state.ipam.next_expiry() {
             self.timer(at, Timer::Quarantine);
         }
+        self.await_leases();
         self.policies_stale = !rebooted;
         self.look();
         let mut out = self.finish();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use warren_dhcp::ipam::Owner;
-use warren_dhcp::server::LeaseChange;
+use warren_dhcp::server::{LeaseChange, LeaseState};
 
 use super::{Client, Effect, Engine, Flight, NameChange, Ticket, text};
 use crate::host::{Exit, Failure, JobState, Op, Process, Reply, Status};
@@ -500,9 +500,18 @@ impl Engine {
 
     /// The DHCP server of a network promises something, or takes note of something.
     pub(super) fn leased(&mut self, network: Id, change: LeaseChange) {
+        let lease =
+            |address| self.state.networks.get(&network).and_then(|network| network.leases.at(address));
+        // Who gives back what it has not, as often as it likes, writes nothing.
+        if let LeaseChange::Released { address, .. } = change
+            && lease(address).is_none_or(|lease| lease.state != LeaseState::Bound)
+        {
+            return;
+        }
         // A promise is on disk before it is given.
         self.out.sync = true;
         self.emit(Record::Lease { network, change: change.clone() });
+        self.await_leases();
         match change {
             LeaseChange::Bound(lease) => self.bound(network, lease.client.mac),
             LeaseChange::Declined { address, .. } => self.conflict(network, address.into()),
