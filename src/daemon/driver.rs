@@ -44,6 +44,8 @@ pub trait Runtime: Send {
     fn serve(&mut self, network: Id, state: &State) -> Result<(), Failure>;
     /// A network goes down: serve it no longer.
     fn unserve(&mut self, network: Id);
+    /// Another keeper is in the place of one that died: what the last one held is to be left with it.
+    fn keeper_anew(&mut self);
 }
 
 /// A question about the present.
@@ -53,6 +55,7 @@ enum Message {
     Event(Event),
     Ask(Command, oneshot::Sender<Result<Value, Refusal>>),
     Query(Query),
+    KeeperAnew,
     End,
 }
 
@@ -195,8 +198,9 @@ impl Driver {
     fn listen_for_exits(&self) {
         let handle = self.handle.clone();
         std::thread::spawn(move || {
+            let mut exits = handle.host.exits();
             loop {
-                for exit in handle.host.exits() {
+                for exit in exits {
                     let _ = handle.exits.send(exit.clone());
                     handle.tell(Event::Exited(exit));
                 }
@@ -206,6 +210,8 @@ impl Driver {
                 // What it saw last is lost; the looks at the machine find the main processes it does not know.
                 tracing::error!("the keeper is gone: what runs goes on, and another one is started");
                 std::thread::sleep(KEEPER_RETRY);
+                exits = handle.host.exits();
+                let _ = handle.messages.send(Message::KeeperAnew);
             }
         });
     }
@@ -251,6 +257,7 @@ impl Driver {
                     query = Some(look);
                     break;
                 }
+                Message::KeeperAnew => self.runtime.keeper_anew(),
                 Message::End => {
                     self.carry_out(out);
                     return false;
@@ -523,6 +530,7 @@ pub(super) mod tests {
             Ok(())
         }
         fn unserve(&mut self, _: Id) {}
+        fn keeper_anew(&mut self) {}
     }
 
     #[test]

@@ -36,6 +36,8 @@ struct Known {
     instances: HashMap<Id, String>,
     /// Where a network is served.
     networks: HashMap<Id, Vec<SocketAddr>>,
+    /// Its sockets, by the names the keeper knows them by: for the next keeper.
+    sockets: HashMap<Id, Vec<(String, OwnedFd)>>,
 }
 
 struct FabricZone {
@@ -119,10 +121,13 @@ impl Zones {
         if known.networks.contains_key(&network.id) {
             return Ok(());
         }
-        let mut addresses = Vec::new();
+        let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
         let added = gateways(spec).into_iter().try_for_each(|gateway| {
             [spec::Proto::Udp, spec::Proto::Tcp].into_iter().try_for_each(|proto| {
-                let Some(socket) = socket(&network.socket(gateway, proto))? else { return Ok(()) };
+                let name = network.socket(gateway, proto);
+                let Some(socket) = socket(&name)? else { return Ok(()) };
+                let held = socket.try_clone().map_err(|e| Failure::os(format!("hold {name}"), &e))?;
+                sockets.push((name, held));
                 let added = match proto {
                     spec::Proto::Udp => self.server.add_udp(UdpSocket::from(socket)),
                     spec::Proto::Tcp => self.server.add_tcp(TcpListener::from(socket)),
@@ -133,7 +138,10 @@ impl Zones {
             })
         });
         match added {
-            Ok(()) => drop(known.networks.insert(network.id, addresses)),
+            Ok(()) => {
+                known.networks.insert(network.id, addresses);
+                known.sockets.insert(network.id, sockets);
+            }
             // Half of it would be in the way of the next attempt.
             Err(_) => addresses.iter().for_each(|address| {
                 self.server.remove(*address);
@@ -147,6 +155,18 @@ impl Zones {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for address in known.networks.remove(&network).into_iter().flatten() {
             self.server.remove(address);
+        }
+        known.sockets.remove(&network);
+    }
+
+    /// Leaves all sockets that are answered on with a keeper that has none of them.
+    pub fn leave_sockets(&self, keep: &dyn Fn(&str, OwnedFd) -> Result<(), Failure>) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, socket) in known.sockets.values().flatten() {
+            let copy = socket.try_clone().map_err(|e| Failure::os("copying it", &e));
+            if let Err(failure) = copy.and_then(|copy| keep(name, copy)) {
+                tracing::error!(%failure, name, "a socket could not be left with the keeper");
+            }
         }
     }
 }

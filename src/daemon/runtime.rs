@@ -58,6 +58,11 @@ impl Runtime for Services {
         self.zones.serve(&|name| host.socket(name), &unit.given, &unit.spec)
     }
 
+    fn keeper_anew(&mut self) {
+        let host = self.handle.host();
+        self.zones.leave_sockets(&|name, socket| host.keep_socket(name, socket));
+    }
+
     fn unserve(&mut self, network: Id) {
         self.leases.unserve(network);
         self.zones.unserve(network);

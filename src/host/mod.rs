@@ -81,6 +81,11 @@ pub trait Host: Send + Sync + 'static {
     /// The socket that [`Op::Listen`] left with the keeper under a name. None where nobody could ask at one.
     fn socket(&self, name: &str) -> Result<Option<OwnedFd>, Failure>;
 
+    /// Leaves such a socket with the keeper again, which is another one than it was left with.
+    fn keep_socket(&self, _name: &str, _socket: OwnedFd) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Runs a command inside a jail or on the host with its standard descriptors given, for `warren exec`. Returns the job's id; its
     /// end comes by [`Host::exits`].
     fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure>;

@@ -168,6 +168,12 @@ fn a_keeper_that_dies_is_followed_by_another_and_nothing_it_ran_is_left() {
     });
     lab.ok(&["scale", "one=4", "--timeout", "60s"]);
     assert!(lab.daemon_log().contains("the keeper is gone"));
+    // The next daemon finds with it what the dead one had held: nothing of the network is missed.
+    lab.kill_daemon();
+    lab.start_daemon();
+    lab.ok(&["scale", "one=1", "--timeout", "60s"]);
+    let told = lab.ok(&["events", "--json"]);
+    assert!(!told.contains("socket"), "{told}");
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
 }

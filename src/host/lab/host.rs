@@ -386,6 +386,10 @@ impl Host for Lab {
         self.keeper.get_socket(name).map(Some)
     }
 
+    fn keep_socket(&self, name: &str, socket: OwnedFd) -> Result<(), Failure> {
+        self.keeper.put_socket(name, socket)
+    }
+
     fn exec(&self, job: &Job, stdio: [OwnedFd; 3], terminal: bool) -> Result<(), Failure> {
         self.keeper.exec(job, self.place(job)?, stdio, terminal).map(|_| ())
     }
