@@ -487,3 +487,31 @@ fn the_log_of_who_prints_without_a_pause_has_an_end() {
         assert!(all.len() >= 100 && all[0] == 0 || all.len() > 10_000, "{} lines", all.len());
     });
 }
+
+#[test]
+fn a_long_declaration_is_taken_and_one_that_is_too_long_is_told_what_to_do() {
+    let world = World::new();
+    let spec = world.json(0, &["config", "check", SHOP])["spec"].to_string();
+    world.json(0, &["up", SHOP]);
+    let put = |length: usize| -> (String, Value) {
+        use std::io::{Read, Write};
+        // Blanks before the value are JSON's.
+        let body = [vec![b' '; length - spec.len()], spec.clone().into_bytes()].concat();
+        let mut stream = std::os::unix::net::UnixStream::connect(world.state().join("api.sock")).unwrap();
+        let head = format!(
+            "PUT /v1/fabrics/shop?dry=true HTTP/1.1\r\nHost: w\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, said) = answer.split_once("\r\n\r\n").unwrap();
+        let said = serde_json::from_str(said).unwrap_or_else(|_| panic!("no Problem: {answer}"));
+        (head.split(' ').nth(1).unwrap().to_owned(), said)
+    };
+    let (status, said) = put(3 << 20);
+    assert_eq!((status.as_str(), &said["changes"]), ("200", &serde_json::json!([])), "{said}");
+    let (status, said) = put((64 << 20) + 1);
+    assert_eq!((status.as_str(), &said["kind"]), ("413", &"too-long".into()), "{said}");
+    assert!(said["message"].as_str().unwrap().contains("longer than 64 MiB"), "{said}");
+}

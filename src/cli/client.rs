@@ -199,7 +199,12 @@ impl Client {
 }
 
 fn encode(body: &impl Serialize) -> Result<Bytes, Fail> {
-    serde_json::to_vec(body).map(Bytes::from).map_err(|e| Fail::new(format!("writing the request: {e}")))
+    let text = serde_json::to_vec(body).map_err(|e| Fail::new(format!("writing the request: {e}")))?;
+    // The daemon says so too, but who is still sending when it closes the connection may not get to read that.
+    if text.len() > api::LONGEST_REQUEST {
+        return Err(Fail::of(FAILED, "too-long", api::too_long()));
+    }
+    Ok(text.into())
 }
 
 fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Fail> {
@@ -281,11 +286,18 @@ async fn patiently(socket: &Path) -> std::io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
-    use super::segment;
+    use super::*;
 
     #[test]
     fn a_name_stays_one_segment_of_the_path() {
         assert_eq!(segment("api-k3f9q2ab"), "api-k3f9q2ab");
         assert_eq!(segment("../x?y=z ü"), "..%2Fx%3Fy%3Dz%20%C3%BC");
+    }
+
+    #[test]
+    fn what_the_daemon_would_not_read_is_not_sent() {
+        let fail = encode(&"x".repeat(api::LONGEST_REQUEST)).unwrap_err();
+        assert_eq!((fail.code, fail.kind.as_str()), (FAILED, "too-long"));
+        assert!(encode(&"x".repeat(3 << 20)).is_ok());
     }
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 
+use super::body::Asked;
 use super::requests::{DeclareQuery, verified};
 use super::view::{Import, Imported, Taken};
 use super::{Api, Rejected, Writer};
@@ -32,7 +33,7 @@ pub(super) async fn import(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(query): Query<DeclareQuery>,
-    Json(Import { spec, services }): Json<Import>,
+    Asked(Import { spec, services }): Asked<Import>,
 ) -> Result<Json<Imported>, Rejected> {
     let invalid = |message: String| Rejected::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message);
     if spec.name != name {

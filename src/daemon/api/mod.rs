@@ -4,6 +4,7 @@
 //! `--group` too, members of `--read-group` may look. Everybody else is refused at the [door], before the request is read.
 //! Handlers say by [`Reader`] and [`Writer`] what they need.
 
+mod body;
 mod carry;
 pub(super) mod copy;
 mod door;
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use super::driver::{Ending, Handle};
 use super::names::Zones;
 use crate::lifecycle::engine::Refusal;
+pub use body::{LONGEST_REQUEST, too_long};
 pub use exec::{ExecRequest, FRAME_HEAD, Frame, PROTOCOL};
 pub use rights::{Access, Rights};
 use view::Problem;
@@ -238,6 +240,7 @@ impl Api {
             .fallback(|_: Reader| async {
                 Rejected::not_found("there is no such thing in this API; see /openapi.json")
             })
+            .layer(axum::extract::DefaultBodyLimit::max(LONGEST_REQUEST))
             .with_state(self)
     }
 

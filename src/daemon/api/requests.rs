@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::Asked;
 use super::view::{self, Detail, Fabric, Info, Instance, LeaseView, Network, Problem, Repair, Run, Scale};
 use super::{Api, Reader, Rejected, Writer};
 use crate::config::spec::{FabricSpec, Restart, RestartPolicy, ServiceSpec};
@@ -140,7 +141,7 @@ pub(super) async fn declare(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(query): Query<DeclareQuery>,
-    Json(spec): Json<FabricSpec>,
+    Asked(spec): Asked<FabricSpec>,
 ) -> Answer<Value> {
     if spec.name != name {
         let message = format!("the spec is of the fabric `{}`, not `{name}`", spec.name);
@@ -182,7 +183,7 @@ pub(super) async fn scale(
     _: Writer,
     State(api): State<Api>,
     Path((fabric, service)): Path<(String, String)>,
-    Json(Scale { replicas }): Json<Scale>,
+    Asked(Scale { replicas }): Asked<Scale>,
 ) -> Answer<Value> {
     api.ask(Command::Scale { fabric, service, replicas }).await
 }
@@ -222,7 +223,7 @@ pub(super) async fn stop(_: Writer, State(api): State<Api>, Path(name): Path<Str
 }
 
 #[utoipa::path(post, path = "/v1/instances", request_body = Run, responses((status = 200), (status = 404, body = Problem)))]
-pub(super) async fn run(_: Writer, State(api): State<Api>, Json(run): Json<Run>) -> Answer<Value> {
+pub(super) async fn run(_: Writer, State(api): State<Api>, Asked(run): Asked<Run>) -> Answer<Value> {
     let Run { fabric, name, spec } = run;
     let missing = no_fabric(&fabric);
     // Judged as a service of its fabric would be.
@@ -279,7 +280,7 @@ pub(super) async fn inventory(_: Reader, State(api): State<Api>) -> Answer<Inven
 pub(super) async fn repair(
     _: Writer,
     State(api): State<Api>,
-    Json(Repair { unit }): Json<Repair>,
+    Asked(Repair { unit }): Asked<Repair>,
 ) -> Answer<Value> {
     api.ask(Command::Repair(unit)).await
 }
