@@ -410,6 +410,33 @@ fn a_jail_conf_may_be_a_pipe_and_its_remarks_are_told_beside_the_answer() {
 }
 
 #[test]
+fn jails_that_go_down_are_told_of_once_and_so_are_those_that_are_not_up() {
+    let world = World::new();
+    let conf = world.file("jail.conf", "path = /j/$name; persist; db { } web { depend = db; } mail { }");
+    world.json(0, &["up", SHOP]);
+    let down = |jails: &[&'static str]| [&["down", "--jail-conf", &conf][..], jails].concat();
+    let missing = world.json(3, &down(&["web"]));
+    assert_eq!(missing["error"]["kind"], "not-found", "{missing}");
+    assert!(world.text(3, &down(&["web"])).contains("no fabric is called `jail`"));
+    world.json(0, &["up", "--jail-conf", &conf]);
+    // web goes with db, and before it: two jails, one result.
+    let output = world.run(&[&down(&["db"])[..], &["--json"]].concat());
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let results: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "result").collect();
+    let [result] = results[..] else { panic!("{} results: {out}", results.len()) };
+    assert_eq!((&result["ok"], &result["ready"], &result["wanted"]), (&true.into(), &1.into(), &1.into()));
+    assert_eq!(result["undone"].as_array().unwrap().len(), 2, "{result}");
+    // Again: nothing is there to go, and that is said.
+    let again = world.json(0, &down(&["db"]));
+    assert_eq!((&again["kind"], &again["ok"], &again["exit"]), (&"result".into(), &true.into(), &0.into()));
+    assert!(again["text"].as_str().unwrap().contains("jail db is not up"), "{again}");
+    assert!(world.text(0, &down(&["db", "web"])).contains("jails db, web are not up"));
+    assert!(world.text(0, &down(&["mail"])).contains("jail: 0 of 0 ready"));
+    world.json(0, &["down", "--jail-conf", &conf]);
+}
+
+#[test]
 fn two_files_of_one_name_are_not_one_fabric() {
     let world = World::new();
     std::fs::create_dir(world.dir.path().join("other")).unwrap();

@@ -101,6 +101,11 @@ impl Watch {
         (self.quiet, self.bar) = (true, None);
     }
 
+    /// Counts something as gone wrong that no event tells of.
+    pub fn missed(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
     /// What went wrong so far, in one line.
     #[must_use]
     pub fn troubles(&self) -> String {
@@ -264,6 +269,14 @@ impl Watch {
         };
         self.summary(code, fabric.as_ref(), &headline).await?;
         Ok(code)
+    }
+
+    /// Says that there was nothing to do.
+    pub async fn idle(&mut self, headline: &str) -> Result<u8, Fail> {
+        self.finish();
+        let fabric = self.look().await?;
+        self.summary(0, fabric.as_ref(), headline).await?;
+        Ok(0)
     }
 
     fn elapsed(&self) -> String {

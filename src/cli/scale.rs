@@ -35,24 +35,21 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let client = context.client();
     let (service, replicas) = args.wanted;
     let fabric = fabrics::of_service(&client, &service, args.fabric.as_deref()).await?;
-    to(&client, &fabric, &service, replicas, (args.output, args.timeout)).await
+    let mut watch = Watch::begin(&client, &fabric, args.output, args.timeout).await?;
+    ask(&client, &watch, &fabric, &service, replicas).await?;
+    let ended = watch.until(Goal::Settled, false).await?;
+    watch.report("scale", ended).await
 }
 
-/// Wants so many instances of a service, and waits until they are there and no others.
-pub async fn to(
+/// Says how many are wanted from now on.
+pub async fn ask(
     client: &Client,
+    watch: &Watch,
     fabric: &str,
     service: &str,
     replicas: u32,
-    (output, timeout): (Output, Option<Duration>),
-) -> Result<u8, Fail> {
-    let mut watch = Watch::begin(client, fabric, output, timeout).await?;
+) -> Result<(), Fail> {
     let path = format!("/v1/fabrics/{}/services/{}/scale", segment(fabric), segment(service));
     let asked: Result<Value, Fail> = client.put(&path, &Scale { replicas }).await;
-    if let Err(fail) = asked {
-        watch.finish();
-        return Err(fail);
-    }
-    let ended = watch.until(Goal::Settled, false).await?;
-    watch.report("scale", ended).await
+    asked.map(drop).inspect_err(|_| watch.finish())
 }
