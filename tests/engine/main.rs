@@ -312,6 +312,18 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
 }
 
 #[test]
+fn what_dhcp_says_a_client_is_called_is_its_name_in_the_zone() {
+    let mut world = World::new();
+    let mut one = service("one", 1, &[]);
+    one.instance.hostname = Some("www.example.org".into());
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    let id = *world.engine.state.instances.keys().next().unwrap();
+    let told: Vec<_> = world.clients.values().map(|client| client.hostname.clone()).collect();
+    assert_eq!(told, [format!("one-{id}")]);
+}
+
+#[test]
 fn a_lease_that_nobody_renews_ends_and_its_address_stays_the_instances() {
     let mut world = World::new();
     let mut one = service("one", 1, &[]);

@@ -22,7 +22,11 @@ fn names_are_found_by_dig_in_every_way_it_asks() {
     assert_eq!(all.lines().count(), 3, "{all}");
     assert!(all.contains(&address));
     assert_eq!(dig(&["+short", "web.t.internal", "AAAA"]).lines().count(), 3);
-    assert_eq!(dig(&["+short", &format!("{id}.web.t.internal"), "A"]).trim(), address);
+    // The second is what a DHCP client is told, and what /etc/hosts has.
+    for name in [format!("{id}.web.t.internal"), format!("web-{id}.t.internal")] {
+        assert_eq!(dig(&["+short", &name, "A"]).trim(), address);
+        assert_eq!(dig(&["+short", &name, "AAAA"]).lines().count(), 1, "{name}");
+    }
     assert_eq!(dig(&["+short", "-x", &address]).trim(), format!("{id}.web.t.internal."));
     let srv = dig(&["+short", "_http._tcp.web.t.internal", "SRV"]);
     assert_eq!(srv.lines().count(), 3, "{srv}");

@@ -427,6 +427,8 @@ proptest! {
         for id in 0..60u16 {
             let (_, own, _) = exchange(&zone, &query(&format!("i{id}.s{}.shop.internal", id % 3), RecordType::A, None), UDP);
             prop_assert_eq!(own.answers.len(), usize::from(model.0.contains_key(&id)));
+            let (_, host, _) = exchange(&zone, &query(&format!("s{}-i{id}.shop.internal", id % 3), RecordType::A, None), UDP);
+            prop_assert_eq!(host.answers.len(), own.answers.len());
             let (_, ptr, _) = exchange(&zone, &query(&format!("{id}.0.1.10.in-addr.arpa"), RecordType::PTR, None), UDP);
             let gateway = if id == 1 { 2 } else { 0 };
             prop_assert_eq!(ptr.answers.len(), usize::from(model.0.contains_key(&id)) + gateway);

@@ -11,7 +11,7 @@ use super::{records, reverse};
 use crate::name::{Name, NameError};
 
 /// Checks every name that an instance of `service` in the zone `origin` will have, for an id of `id_len`
-/// characters: `<id>.<service>.<origin>`, and for each port `_http._tcp.<service>.<origin>` and
+/// characters: `<id>.<service>.<origin>`, `<service>-<id>.<origin>`, and for each port `_http._tcp.<service>.<origin>` and
 /// `<service>-<id>._http._tcp.<origin>` (service discovery).
 ///
 /// # Errors

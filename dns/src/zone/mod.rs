@@ -235,7 +235,9 @@ impl Snapshot {
     fn add_instance(&mut self, zone: &mut Zone, instance: &Instance) -> Result<(), ZoneError> {
         let fixed = Arc::clone(&zone.fixed);
         check::instance(instance)?;
-        self.refuse_other(zone, &fixed.origin.child(&instance.service)?, Wanted::Service)?;
+        for label in [&instance.service, &format!("{}-{}", instance.service, instance.id)] {
+            self.refuse_other(zone, &fixed.origin.child(label)?, Wanted::Service)?;
+        }
         self.remove_instance(zone, &instance.id)?;
         let seq = self.next_seq;
         self.next_seq += 1;

@@ -22,7 +22,7 @@ pub(crate) struct Record {
 /// The records of one instance, in the two groups that come and go by themselves.
 #[derive(Debug, Default)]
 pub(crate) struct InstanceRecords {
-    /// From the moment the instance is added: its own name, its metadata, its PTRs.
+    /// From the moment the instance is added: its own name, its host name, its metadata, its PTRs.
     pub(crate) own: Vec<Record>,
     /// While it is ready: its part in the service's name, SRV and service discovery.
     pub(crate) ready: Vec<Record>,
@@ -74,13 +74,18 @@ pub(crate) fn instance(
     let key = seq << 16;
     let service = origin.child(&instance.service)?;
     let own_name = service.child(&instance.id)?;
+    // The host name: a DHCP client is told it with the origin as its domain, and it asks for what it is called.
+    let label = format!("{}-{}", instance.service, instance.id);
+    let host_name = origin.child(&label)?;
     let mut out = InstanceRecords::default();
 
     let v4 = instance.v4.iter().copied().map(IpAddr::V4);
     let v6 = instance.v6.iter().copied().map(IpAddr::V6);
     for (key, address) in (key..).zip(v4.chain(v6)) {
         let (rtype, wire) = address_record(ttl, address);
-        out.own.push(Record { name: own_name.clone(), rtype, key, wire: wire.clone() });
+        for name in [&own_name, &host_name] {
+            out.own.push(Record { name: name.clone(), rtype, key, wire: wire.clone() });
+        }
         out.ready.push(Record { name: service.clone(), rtype, key, wire });
         out.own.extend(ptr(zone, address, key, &own_name)?);
     }
@@ -98,7 +103,6 @@ pub(crate) fn instance(
 
         // RFC 6763: _http._tcp.<zone> PTR <service>-<id>._http._tcp.<zone>, which has SRV and TXT.
         let kind = origin.join_below(&[&port_label, proto])?;
-        let label = format!("{}-{}", instance.service, instance.id);
         let entry = kind.join_below(&[&label])?;
         let to_entry = record(rtype::PTR, ttl, entry.wire());
         out.ready.push(Record { name: kind.clone(), rtype: rtype::PTR, key, wire: to_entry });

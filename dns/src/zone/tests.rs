@@ -32,6 +32,8 @@ fn all_records_of_an_instance() {
         "id1.web.shop.internal A 10.1.0.11".into(),
         "id1.web.shop.internal AAAA fd00:1::1:b".into(),
         "id1.web.shop.internal TXT version=1".into(),
+        "web-id1.shop.internal A 10.1.0.11".into(),
+        "web-id1.shop.internal AAAA fd00:1::1:b".into(),
         "web-id1._http._tcp.shop.internal SRV 0 1 8080 id1.web.shop.internal.".into(),
         "web-id1._http._tcp.shop.internal TXT version=1".into(),
         "web.shop.internal A 10.1.0.11".into(),
@@ -56,6 +58,7 @@ fn an_update_leaves_the_old_snapshot_and_the_serial_grows() {
 fn not_ready_has_its_own_name_only() {
     let zone = shop();
     assert!(has(&zone, "id3.web.shop.internal A 10.1.0.13"));
+    assert!(has(&zone, "web-id3.shop.internal A 10.1.0.13"));
     assert!(has(&zone, "13.0.1.10.in-addr.arpa PTR id3.web.shop.internal."));
     assert!(!has(&zone, "web.shop.internal A 10.1.0.13"));
     assert!(!has(&zone, "_http._tcp.web.shop.internal SRV 0 1 8080 id3.web.shop.internal."));
@@ -112,6 +115,21 @@ fn one_name_one_thing() {
     assert_eq!(ns, "ns.shop.internal is already a host of the zone; choose another name");
     let www = refused(Change::AddInstance(instance("x", "www", 5)));
     assert_eq!(www, "www.shop.internal is already an alias; choose another name");
+    // Of the labels directly below the origin one is the host name of each instance.
+    let named =
+        zone.apply("shop.internal", &[Change::SetAlias { alias: "web-x".into(), target: "web".into() }]);
+    let host_name = named.unwrap().apply("shop.internal", &[Change::AddInstance(instance("X", "web", 5))]);
+    let said = "web-x.shop.internal is already an alias; choose another name";
+    assert_eq!(host_name.unwrap_err().to_string().to_lowercase(), said);
+    let host_name = refused(Change::SetAlias { alias: "web-id1".into(), target: "idle".into() });
+    assert_eq!(host_name, "web-id1.shop.internal is already a service; choose another name");
+    // A service that is called like another's instance has its own answers beside that one's, and takes none away.
+    let both = zone.apply("shop.internal", &[Change::AddInstance(instance("y", "web-id1", 6))]).unwrap();
+    assert!(
+        has(&both, "web-id1.shop.internal A 10.1.0.11") && has(&both, "web-id1.shop.internal A 10.1.0.6")
+    );
+    let one = both.apply("shop.internal", &[Change::RemoveInstance { id: "y".into() }]).unwrap();
+    assert!(has(&one, "web-id1.shop.internal A 10.1.0.11") && one.name_count() == zone.name_count());
     let web = refused(Change::SetAlias { alias: "web".into(), target: "idle".into() });
     assert_eq!(web, "web.shop.internal is already a service; choose another name");
     assert!(matches!(
@@ -206,7 +224,7 @@ fn names_are_checked_before_anything_is_touched() {
     let error = check_names(&"o".repeat(64), "web", 8, &[]).unwrap_err().to_string();
     assert!(error.contains("1 more than the 63"), "{error}");
     let service = "s".repeat(60);
-    check_names("shop.internal", &service, 8, &[]).unwrap();
+    check_names("shop.internal", &"s".repeat(54), 8, &http).unwrap();
     let error = check_names("shop.internal", &service, 8, &http).unwrap_err().to_string();
     assert!(
         error.contains(&format!("\"{service}-<id>\"")) && error.contains("6 more than the 63"),

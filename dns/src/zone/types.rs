@@ -75,7 +75,8 @@ pub struct Port {
 /// An instance: one member of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Unique in the zone; a host label. The name is `<id>.<service>.<origin>`.
+    /// Unique in the zone; a host label. The names are `<id>.<service>.<origin>` and, as a host
+    /// name, `<service>-<id>.<origin>`.
     pub id: String,
     /// The service, a host label. The name is `<service>.<origin>`.
     pub service: String,
@@ -83,7 +84,7 @@ pub struct Instance {
     pub v4: Vec<Ipv4Addr>,
     /// IPv6 addresses, without duplicates.
     pub v6: Vec<Ipv6Addr>,
-    /// Whether it is in the service's answers. Its own name exists in any case.
+    /// Whether it is in the service's answers. Its own names exist in any case.
     pub ready: bool,
     /// What it offers.
     pub ports: Vec<Port>,

@@ -191,8 +191,9 @@ impl Engine {
     /// Tells the DHCP servers about an instance.
     pub(super) fn reserve(&mut self, id: Id) {
         let Some(instance) = self.state.instances.get(&id) else { return };
-        let (given, spec) = (Arc::clone(&instance.given), Arc::clone(&instance.spec));
-        let hostname = spec.hostname.clone().unwrap_or_else(|| format!("{}-{id}", given.service));
+        let given = Arc::clone(&instance.given);
+        // Not the jail's own idea of its name: the client is told that this one is in the zone.
+        let hostname = format!("{}-{id}", given.service);
         for link in &given.links {
             let client = Client { addresses: link.plain_addresses(), hostname: hostname.clone() };
             self.out.effects.push(Effect::Reserve {
