@@ -542,3 +542,29 @@ fn a_long_declaration_is_taken_and_one_that_is_too_long_is_told_what_to_do() {
     assert_eq!((status.as_str(), &said["kind"]), ("413", &"too-long".into()), "{said}");
     assert!(said["message"].as_str().unwrap().contains("longer than 64 MiB"), "{said}");
 }
+
+#[test]
+fn events_after_one_that_has_not_happened_are_refused_and_not_waited_for() {
+    let world = World::new();
+    world.json(0, &["up", SHOP]);
+    let last = world.json(0, &["events"])["cursor"].as_i64().unwrap();
+    world.text(0, &["events", "--since", &last.to_string()]);
+    let beyond = (last + 1000).to_string();
+    for follow in [&[][..], &["-f"]] {
+        let refused = world.json(1, &[&["events", "--since", &beyond], follow].concat());
+        assert_eq!(refused["error"]["kind"], "cursor");
+        let message = refused["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&beyond) && message.contains("go on after"), "{message}");
+    }
+    // A store that was put back counts on from the one before, which had gone on.
+    let backup = world.dir.path().join("backup").display().to_string();
+    world.json(0, &["backup", &backup]);
+    world.json(0, &["down", SHOP]);
+    let seen = world.json(0, &["events"])["cursor"].to_string();
+    world.json(0, &["shutdown"]);
+    world.json(0, &["restore", &backup]);
+    world.json(0, &["up", SHOP]);
+    let news = world.text(0, &["events", "--since", &seen]);
+    assert!(news.lines().next().is_some_and(|line| line.contains("put back from a backup")), "{news}");
+    world.json(0, &["down", SHOP]);
+}

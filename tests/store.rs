@@ -246,7 +246,9 @@ fn a_backup_is_put_back_and_what_was_there_is_kept() {
     let path = older(dir.path(), 1);
     std::fs::rename(&path, at("backup")).unwrap();
     let (mut store, _) = Store::open(&path).unwrap();
-    store.commit(1_u64, &[Record::Boot { id: "later".into() }], &[], true).unwrap();
+    let events = vec![serde_json::json!({ "kind": "declared" }); 1500];
+    store.commit(1_u64, &[Record::Boot { id: "later".into() }], &events, true).unwrap();
+    let seen = store.cursor();
     // The daemon died: its log is still beside the file.
     std::fs::copy(at("warren.db-wal"), at("wal")).unwrap();
     std::fs::copy(at("warren.db"), at("db")).unwrap();
@@ -255,11 +257,15 @@ fn a_backup_is_put_back_and_what_was_there_is_kept() {
     std::fs::rename(at("db"), at("warren.db")).unwrap();
 
     let before = std::fs::read(at("backup")).unwrap();
-    let (contents, replaced) = backup::restore(&at("backup"), &path).unwrap();
+    let (contents, replaced) = backup::restore(&at("backup"), &path, 77).unwrap();
     assert_eq!((contents.version, contents.instances, contents.networks), (1, 6, 1));
     assert_eq!(std::fs::read(at("backup")).unwrap(), before, "the backup itself stays as it is");
-    let (_, state) = Store::open(&path).unwrap();
+    let (store, state) = Store::open(&path).unwrap();
     assert_eq!(state.instances.len(), 6);
+    let news = store.events_after(seen, 9).unwrap();
+    let [told] = news.as_slice() else { panic!("who resumes after {seen} sees {news:?}") };
+    assert_eq!((told.cursor, told.at, &told.what["kind"]), (seen + 1, 77, &"restored".into()));
+    drop(store);
     assert_eq!(state.boot.as_deref(), Some("restored from a backup"), "no machine has this boot id");
     let (_, old) = Store::open(&replaced.unwrap()).unwrap();
     assert_eq!(old.boot.as_deref(), Some("later"), "the log of the replaced store was taken in");
@@ -309,7 +315,7 @@ fn what_is_no_whole_store_is_not_put_back() {
         ),
     ] {
         std::fs::write(at("backup"), bytes).unwrap();
-        let error = backup::restore(&at("backup"), &at("warren.db")).unwrap_err().to_string();
+        let error = backup::restore(&at("backup"), &at("warren.db"), 77).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("backup"), "{what}: {error}");
         assert_eq!(std::fs::read(at("warren.db")).unwrap(), before, "{what}");
         assert!(!at("warren.db.restoring").exists() && !at("warren.db.replaced").exists(), "{what}");

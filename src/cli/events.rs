@@ -98,6 +98,7 @@ pub fn sentence(event: &Event) -> String {
             let objects: Vec<&str> = objects.iter().filter_map(Value::as_str).collect();
             format!("{}{}", objects.join(", "), because(text("text")))
         }
+        "restored" => "the store was put back from a backup".to_owned(),
         "lease" => format!("{name} has its lease"),
         "recovering" => {
             let rebooted = event.what.get("rebooted") == Some(&Value::Bool(true));

@@ -36,7 +36,7 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
             .hint("`warren daemon` takes up what runs, so that it can be taken down; `warren shutdown --force` ends all at once"));
     }
     nothing_left(&dir)?;
-    let restored = backup::restore(&args.file, &store_path(&dir));
+    let restored = backup::restore(&args.file, &store_path(&dir), daemon::clock::wall());
     let (contents, replaced) = restored.map_err(|e| Fail::new(e.to_string()))?;
     if args.output.json {
         out::json(&json!({ "store": store_path(&dir), "replaced": replaced, "contents": contents }));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-use super::db::{Store, StoreError};
+use super::db::{Stamp, Store, StoreError};
 use super::record::Record;
 use super::schema::{VERSION, kept_path};
 
@@ -145,15 +145,26 @@ fn look_at(backup: &Path, scratch: &Path) -> Result<(Contents, Store), StoreErro
     Ok((contents, store))
 }
 
+/// The cursor of a store's last event; 0 of one that is not there or cannot be read, for which a restore is the remedy.
+fn last_cursor(place: &Path) -> i64 {
+    Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|db| db.query_row("SELECT coalesce(max(cursor), 0) FROM event", [], |r| r.get(0)))
+        .unwrap_or(0)
+}
+
 /// Puts a backup in the store's place. No daemon may run, and nothing of Warren's on the machine: the next daemon goes by what
 /// the backup says is wanted and takes nothing for running. The store that was there stays beside it; its path is returned.
+/// An event says so, with a cursor above the other store's: who resumes after one of those sees it and what comes. `wall` is its time.
 ///
 /// # Errors
 /// When the backup is no whole store, or is newer than this Warren; then nothing was changed. Or when a file cannot be written.
-pub fn restore(backup: &Path, place: &Path) -> Result<(Contents, Option<PathBuf>), StoreError> {
+pub fn restore(backup: &Path, place: &Path, wall: u64) -> Result<(Contents, Option<PathBuf>), StoreError> {
     let new = beside(place, ".restoring");
     let prepared = look_at(backup, &new).and_then(|(contents, mut store)| {
-        store.commit(0_u64, &[Record::Boot { id: RESTORED.into() }], &[], true)?;
+        store.cursor_above(last_cursor(place));
+        let event = serde_json::json!({ "kind": "restored" });
+        let at = Stamp { engine: 0, wall };
+        store.commit(at, &[Record::Boot { id: RESTORED.into() }], &[event], true)?;
         store.close()?;
         Ok(contents)
     });

@@ -294,6 +294,11 @@ impl Store {
         self.cursor
     }
 
+    /// The next event's cursor is above this one. For a store in another's place: who follows events resumes after one of the other's.
+    pub(super) fn cursor_above(&mut self, other: i64) {
+        self.cursor = self.cursor.max(other);
+    }
+
     /// The events after a cursor, oldest first, at most `limit`.
     ///
     /// # Errors

@@ -49,17 +49,27 @@ pub(super) struct EventsQuery {
 #[utoipa::path(get, path = "/v1/events", params(
     ("since" = i64, Query, description = "events after this cursor"), ("follow" = bool, Query, description = "go on with what comes"),
     ("now" = bool, Query, description = "leave out what has happened")),
-    responses((status = 200, description = "one event a line: cursor, at, kind, …")))]
+    responses((status = 200, description = "one event a line: cursor, at, kind, …"),
+        (status = 422, description = "no event has that cursor yet", body = super::view::Problem)))]
 pub(super) async fn events(
     _: Reader,
     State(api): State<Api>,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, Rejected> {
     let mut followed = api.handle.follow();
-    let last = if query.now { api.handle.query(|_, store| store.cursor()).await? } else { 0 };
+    let last = api.handle.query(|_, store| store.cursor()).await?;
+    // Of another store: all that happens until this one has counted so far would be passed over in silence.
+    if query.since > last {
+        let message = format!(
+            "no event has the cursor {} yet, the last one has {last}: it is of another store, or of what a power cut took; \
+             go on after {last}, or after 0 to see all there is",
+            query.since
+        );
+        return Err(Rejected::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "cursor", message));
+    }
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
-        let mut cursor = query.since.max(last);
+        let mut cursor = if query.now { last } else { query.since };
         loop {
             // First what the store has, page by page; then what is told; and the store again when the telling was too fast.
             loop {
