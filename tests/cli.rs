@@ -258,10 +258,10 @@ fn a_start_that_fails_is_told_and_leaves_nothing() {
 #[test]
 fn ctrl_c_at_up_undoes_what_is_not_ready() {
     let world = World::new();
-    // One is ready at once, the other tries again and again.
+    // One is ready at once, the other never: its check does not pass.
     let file = world.file(
         "stuck.toml",
-        "name = \"s\"\n[templates.h]\nhost = true\n[services.good]\ntemplate = \"h\"\ncommand = \"nginx\"\n[services.bad]\ntemplate = \"h\"\ncommand = \"false\"\n",
+        "name = \"s\"\n[templates.h]\nhost = true\n[services.good]\ntemplate = \"h\"\ncommand = \"nginx\"\n[services.bad]\ntemplate = \"h\"\ncommand = \"nginx\"\nhealth = { command = \"false\" }\n",
     );
     let child = world.command(&["up", &file, "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(30);
