@@ -296,6 +296,11 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
     world.ask(declare(fabric(vec![one]))).unwrap();
     world.settle();
     assert_eq!(world.ready("shop", "one"), 0);
+    let shown = |world: &World| -> Vec<String> {
+        let rows = warren::daemon::api::view::leases(&world.engine);
+        rows.into_iter().map(|row| row.state).collect()
+    };
+    assert_eq!(shown(&world), ["none", "static"]);
     let link = world.engine.state.instances.values().next().unwrap().given.links[0].clone();
     let lease = Lease {
         address: link.addresses[0].addr().to_string().parse().unwrap(),
@@ -309,6 +314,34 @@ fn what_the_dhcp_address_mode_waits_for_is_the_lease() {
     world.handle(Event::Lease { network: link.network, change: LeaseChange::Bound(lease), token: 1 });
     world.settle();
     assert_eq!(world.ready("shop", "one"), 1);
+    assert_eq!(shown(&world), ["bound", "static"]);
+}
+
+#[test]
+fn a_one_off_and_a_service_have_no_name_in_common() {
+    let mut world = World::new();
+    let one = service("one", 1, &[]);
+    let run = |name: &str| Command::Run {
+        fabric: "shop".into(),
+        service: name.into(),
+        spec: Box::new(one.instance.clone()),
+    };
+    world.ask(declare(fabric(vec![one.clone()]))).unwrap();
+    world.settle();
+    let refused = world.ask(run("one")).unwrap_err();
+    assert!(refused.message.contains("`one` is a service of the fabric `shop`"), "{}", refused.message);
+    world.ask(run("later")).unwrap();
+    world.settle();
+    // Whoever asks for `later` would find it.
+    let both = fabric(vec![one.clone(), service("later", 1, &[])]);
+    let refused = world.ask(declare(both.clone())).unwrap_err();
+    assert!(refused.message.contains("stop it first, `warren stop later-"), "{}", refused.message);
+    let id = world.engine.state.instances.values().find(|i| i.revision.is_none()).unwrap().given.id;
+    world.ask(Command::Stop(id)).unwrap();
+    world.settle();
+    world.ask(declare(both)).unwrap();
+    world.settle();
+    assert!(world.engine.is_settled("shop"));
 }
 
 #[test]

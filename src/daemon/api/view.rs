@@ -197,7 +197,7 @@ pub struct LeaseView {
     pub mac: Option<String>,
     /// Who has it.
     pub owner: String,
-    /// `static`, or the state of the DHCP lease.
+    /// `static`; or the state of the DHCP lease, `none` while no client has asked for it.
     pub state: String,
     /// Until when, milliseconds since the epoch, for a DHCP lease.
     pub until: Option<u64>,
@@ -473,13 +473,19 @@ pub fn leases(engine: &Engine) -> Vec<LeaseView> {
                     IpAddr::V4(v4) => network.leases.at(v4),
                     IpAddr::V6(_) => None,
                 };
+                // IPv4 of a DHCP link is its client's to take; everything else is set when the instance starts.
+                let is_asked_for = |u: &crate::store::InstanceUnit| {
+                    u.given.links.iter().any(|l| l.network == network.given.id && l.dhcp)
+                };
+                let unasked =
+                    if address.is_ipv4() && unit.is_some_and(is_asked_for) { "none" } else { "static" };
                 rows.push(LeaseView {
                     network: network.spec.name.clone(),
                     address,
                     mac: books.mac.map(|m| m.to_string()),
                     owner: name.clone(),
                     state: lease
-                        .map_or_else(|| "static".to_owned(), |l| format!("{:?}", l.state).to_lowercase()),
+                        .map_or_else(|| unasked.to_owned(), |l| format!("{:?}", l.state).to_lowercase()),
                     until: lease.map(|l| l.expiry),
                 });
             }

@@ -95,6 +95,16 @@ impl Engine {
                 }
             }
         }
+        let one_offs =
+            self.state.instances.values().filter(|i| i.revision.is_none() && i.given.fabric == spec.name);
+        let mut named = one_offs.filter(|i| spec.services.contains_key(&i.given.service));
+        if let Some(one) = named.next() {
+            return Err(Refusal::conflict(format!(
+                "`{}` of `warren run` is called as the service is, and would be found under its name: stop it first, `warren stop {}`",
+                self.name(one.given.id),
+                self.name(one.given.id)
+            )));
+        }
         for network in spec.networks.values() {
             let there =
                 old.and_then(|o| o.networks.get(&network.name)).and_then(|id| self.state.networks.get(id));
