@@ -164,8 +164,7 @@ fn sim() -> Sim {
     sim.tamper(|machine| machine.boot = boot);
     sim.script(|job| match said(&job.command) {
         Some(status) => Behaviour::Ends(status),
-        None if job.id.ends_with(".main") => Behaviour::Runs,
-        None => Behaviour::Ends(Status::Exited(0)),
+        None => Behaviour::usual(job),
     });
     sim
 }

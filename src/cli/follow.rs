@@ -299,10 +299,7 @@ impl Watch {
     /// Prints the end: one JSON object, or a sentence and, if it is not what was wanted, the reasons.
     pub async fn summary(&self, code: u8, fabric: Option<&Fabric>, headline: &str) -> Result<(), Fail> {
         let stuck = fabric.map(|f| f.stuck.clone()).unwrap_or_default();
-        let networks = fabric.iter().flat_map(|f| &f.networks);
-        let drift: Vec<String> = networks
-            .flat_map(|n| n.drift.iter().map(move |text| format!("network {}: {text}", n.name)))
-            .collect();
+        let drift: Vec<String> = fabric.into_iter().flat_map(Fabric::drift).collect();
         let left = match fabric {
             // Whatever is left behind stands in the way.
             Some(fabric) if code != 0 || !stuck.is_empty() => self.left(fabric).await?,

@@ -68,8 +68,8 @@ mod here {
         !matches!(crate::host::lab::client::Client::connect(state_dir), Ok(None))
     }
 
-    /// Switches the lab off.
-    pub fn off(state_dir: &Path) -> Result<(), Failure> {
+    /// Switches the lab off. Whether there was one.
+    pub fn off(state_dir: &Path) -> Result<bool, Failure> {
         crate::host::lab::shutdown(state_dir)
     }
 }
@@ -103,7 +103,7 @@ mod here {
         false
     }
 
-    pub fn off(_: &Path) -> Result<(), Failure> {
+    pub fn off(_: &Path) -> Result<bool, Failure> {
         Err(missing())
     }
 }

@@ -77,11 +77,8 @@ pub fn show(fabrics: &[Fabric], instances: &[Instance]) {
         }
     }
     for fabric in fabrics {
-        for network in &fabric.networks {
-            for drift in &network.drift {
-                let text = format!("{}: network {}: {drift}", fabric.name, network.name);
-                out::line(out::warning(&out::plain(&text)));
-            }
+        for drift in fabric.drift() {
+            out::line(out::warning(&out::plain(&format!("{}: {drift}", fabric.name))));
         }
         for stuck in &fabric.stuck {
             out::line(out::bad(&out::plain(&format!("{}: {stuck}", fabric.name))));

@@ -84,8 +84,7 @@ fn end_rest(dir: &std::path::Path) -> Result<Vec<&'static str>, Fail> {
     let mut ended = Vec::new();
     if dir.join("lab.sock").exists() {
         // One that does not run any more may still be falling, which is waited for.
-        ended.extend(lab::runs(dir).then_some("lab"));
-        lab::off(dir)?;
+        ended.extend(lab::off(dir)?.then_some("lab"));
     } else if let Ok(keeper) = crate::keeper::Client::connect(dir) {
         keeper.shutdown(true)?;
         ended.push("keeper");

@@ -35,9 +35,15 @@ struct Known {
     /// The zone an instance's names are in.
     instances: HashMap<Id, String>,
     /// Where a network is served.
-    networks: HashMap<Id, Vec<SocketAddr>>,
-    /// Its sockets, by the names the keeper knows them by: for the next keeper.
-    sockets: HashMap<Id, Vec<(String, OwnedFd)>>,
+    networks: HashMap<Id, Vec<Served>>,
+}
+
+/// A socket that is answered on.
+struct Served {
+    at: SocketAddr,
+    /// As the keeper knows it, which has the same: for the next keeper.
+    name: String,
+    socket: OwnedFd,
 }
 
 struct FabricZone {
@@ -121,30 +127,27 @@ impl Zones {
         if known.networks.contains_key(&network.id) {
             return Ok(());
         }
-        let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
+        let mut served = Vec::new();
         let added = gateways(spec).into_iter().try_for_each(|gateway| {
             [spec::Proto::Udp, spec::Proto::Tcp].into_iter().try_for_each(|proto| {
                 let name = network.socket(gateway, proto);
                 let Some(socket) = socket(&name)? else { return Ok(()) };
                 let held = socket.try_clone().map_err(|e| Failure::os(format!("hold {name}"), &e))?;
-                sockets.push((name, held));
                 let added = match proto {
                     spec::Proto::Udp => self.server.add_udp(UdpSocket::from(socket)),
                     spec::Proto::Tcp => self.server.add_tcp(TcpListener::from(socket)),
                 };
                 let what = format!("DNS on {gateway} over {}", proto.as_str());
-                addresses.push(added.map_err(|e| Failure::os(what, &e))?);
+                let at = added.map_err(|e| Failure::os(what, &e))?;
+                served.push(Served { at, name, socket: held });
                 Ok(())
             })
         });
         match added {
-            Ok(()) => {
-                known.networks.insert(network.id, addresses);
-                known.sockets.insert(network.id, sockets);
-            }
+            Ok(()) => drop(known.networks.insert(network.id, served)),
             // Half of it would be in the way of the next attempt.
-            Err(_) => addresses.iter().for_each(|address| {
-                self.server.remove(*address);
+            Err(_) => served.iter().for_each(|served| {
+                self.server.remove(served.at);
             }),
         }
         added
@@ -153,16 +156,15 @@ impl Zones {
     /// Answers on a network no longer.
     pub fn unserve(&self, network: Id) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for address in known.networks.remove(&network).into_iter().flatten() {
-            self.server.remove(address);
+        for served in known.networks.remove(&network).into_iter().flatten() {
+            self.server.remove(served.at);
         }
-        known.sockets.remove(&network);
     }
 
     /// Leaves all sockets that are answered on with a keeper that has none of them.
     pub fn leave_sockets(&self, keep: &dyn Fn(&str, OwnedFd) -> Result<(), Failure>) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, socket) in known.sockets.values().flatten() {
+        for Served { name, socket, .. } in known.networks.values().flatten() {
             let copy = socket.try_clone().map_err(|e| Failure::os("copying it", &e));
             if let Err(failure) = copy.and_then(|copy| keep(name, copy)) {
                 tracing::error!(%failure, name, "a socket could not be left with the keeper");

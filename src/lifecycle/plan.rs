@@ -92,6 +92,12 @@ impl Assignment {
         spec.classic.as_ref().map_or_else(|| self.id.jail(), |classic| classic.jail.clone())
     }
 
+    /// What people call it, and its host name unless another is said: `<service>-<id>`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.service, self.id)
+    }
+
     /// All its addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -156,6 +162,25 @@ fn build(spec: &InstanceSpec, given: &Assignment, replica: bool) -> Plan {
     b.plan
 }
 
+/// A command in an instance's jail, as each of them runs there: with its environment, as its user. Its id is the instance's and `key`.
+#[must_use]
+pub fn command_inside(spec: &InstanceSpec, given: &Assignment, key: &str, command: CommandLine) -> Job {
+    Job {
+        id: format!("{}.{key}", given.id),
+        jail: Some(given.jail(spec)),
+        command,
+        env: spec.env.clone(),
+        clean_env: spec.clean_env,
+        user: spec.jail_user.clone(),
+        system_jail_user: spec.system_jail_user,
+        fib: spec.fib,
+        timeout: None,
+        log: given.id.to_string(),
+        consolelog: None,
+        console_below: None,
+    }
+}
+
 struct Builder<'a> {
     spec: &'a InstanceSpec,
     given: &'a Assignment,
@@ -181,35 +206,39 @@ impl Builder<'_> {
     }
 
     fn job(&self, key: &str, command: &CommandLine, inside: bool) -> Job {
-        let spec = self.spec;
-        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        let (spec, given) = (self.spec, self.given);
+        let command = resolve_self(command);
         if inside {
-            env.extend(spec.env.clone());
-        } else {
-            let addresses: Vec<String> = self.given.addresses().iter().map(ToString::to_string).collect();
-            env.extend([
-                ("JNAME".into(), self.jail.clone()),
-                ("JPATH".into(), self.root.display().to_string()),
-                ("WARREN_FABRIC".into(), self.given.fabric.clone()),
-                ("WARREN_SERVICE".into(), self.given.service.clone()),
-                ("WARREN_INSTANCE".into(), self.given.id.to_string()),
-                ("WARREN_ADDRESSES".into(), addresses.join(" ")),
-                ("WARREN_PHASE".into(), key.split('.').nth(1).unwrap_or(key).to_owned()),
-            ]);
+            return Job {
+                timeout: spec.exec_timeout,
+                consolelog: spec.consolelog.clone(),
+                console_below: spec.consolelog.is_some().then(|| self.root.clone()),
+                ..command_inside(spec, given, key, command)
+            };
         }
+        let addresses: Vec<String> = given.addresses().iter().map(ToString::to_string).collect();
+        let env = [
+            ("JNAME".into(), self.jail.clone()),
+            ("JPATH".into(), self.root.display().to_string()),
+            ("WARREN_FABRIC".into(), given.fabric.clone()),
+            ("WARREN_SERVICE".into(), given.service.clone()),
+            ("WARREN_INSTANCE".into(), given.id.to_string()),
+            ("WARREN_ADDRESSES".into(), addresses.join(" ")),
+            ("WARREN_PHASE".into(), key.split('.').nth(1).unwrap_or(key).to_owned()),
+        ];
         Job {
-            id: format!("{}.{key}", self.given.id),
-            jail: inside.then(|| self.jail.clone()),
-            command: resolve_self(command),
-            env,
+            id: format!("{}.{key}", given.id),
+            jail: None,
+            command,
+            env: env.into(),
             clean_env: spec.clean_env,
-            user: if inside { spec.jail_user.clone() } else { spec.system_user.clone() },
+            user: spec.system_user.clone(),
             system_jail_user: spec.system_jail_user,
-            fib: if inside { spec.fib } else { None },
+            fib: None,
             timeout: spec.exec_timeout,
-            log: self.given.id.to_string(),
-            consolelog: if inside { spec.consolelog.clone() } else { None },
-            console_below: (inside && spec.consolelog.is_some()).then(|| self.root.clone()),
+            log: given.id.to_string(),
+            consolelog: None,
+            console_below: None,
         }
     }
 
@@ -294,7 +323,7 @@ impl Builder<'_> {
             path: self.root.clone(),
             hostname: spec.hostname.clone().unwrap_or_else(|| match &spec.classic {
                 Some(classic) => classic.jail.clone(),
-                None => format!("{}-{}", given.service, given.id),
+                None => given.name(),
             }),
             vnet: self.vnet(),
             addresses: given

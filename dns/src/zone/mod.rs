@@ -235,7 +235,7 @@ impl Snapshot {
     fn add_instance(&mut self, zone: &mut Zone, instance: &Instance) -> Result<(), ZoneError> {
         let fixed = Arc::clone(&zone.fixed);
         check::instance(instance)?;
-        for label in [&instance.service, &format!("{}-{}", instance.service, instance.id)] {
+        for label in [&instance.service, &instance.label()] {
             self.refuse_other(zone, &fixed.origin.child(label)?, Wanted::Service)?;
         }
         self.remove_instance(zone, &instance.id)?;

@@ -75,7 +75,7 @@ pub(crate) fn instance(
     let service = origin.child(&instance.service)?;
     let own_name = service.child(&instance.id)?;
     // The host name: a DHCP client is told it with the origin as its domain, and it asks for what it is called.
-    let label = format!("{}-{}", instance.service, instance.id);
+    let label = instance.label();
     let host_name = origin.child(&label)?;
     let mut out = InstanceRecords::default();
 

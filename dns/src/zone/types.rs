@@ -72,6 +72,13 @@ pub struct Port {
     pub port: u16,
 }
 
+impl Instance {
+    /// Its host name's label: `<service>-<id>`.
+    pub(crate) fn label(&self) -> String {
+        format!("{}-{}", self.service, self.id)
+    }
+}
+
 /// An instance: one member of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {

@@ -3,7 +3,6 @@
 //! After the upgrade both sides send frames: one byte kind, four bytes length (big endian), the data. The command gets pipes, or a
 //! terminal of its own; never a descriptor of the caller's, who is outside the jail.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +23,7 @@ use super::carry::{PATIENCE, carry, streams};
 use super::{Api, Rejected, Writer};
 use crate::config::spec::CommandLine;
 use crate::host::{Exit, Failure, Host, Job, JobState, NoWitness, Op, Status};
+use crate::lifecycle::plan;
 
 /// The protocol's name in the Upgrade header.
 pub const PROTOCOL: &str = "warren-exec";
@@ -115,44 +115,27 @@ pub(super) async fn exec(
     if wanted.command.is_empty() {
         return Err(Rejected::new(StatusCode::BAD_REQUEST, "invalid", "no command was given"));
     }
-    let spec = api.handle.query(move |engine, _| {
-        engine
-            .state
-            .instances
-            .get(&id)
-            .filter(|i| i.unit.journal.reply("jail").is_some())
-            .map(|i| (i.given.jail(&i.spec), i.spec.clone()))
+    let ExecRequest { command, terminal, term } = wanted;
+    let key = format!("exec.{}.{}", crate::daemon::clock::now(), LAST.fetch_add(1, Ordering::Relaxed));
+    let job = api.handle.query(move |engine, _| {
+        let there = engine.state.instances.get(&id).filter(|i| i.unit.journal.reply("jail").is_some());
+        there.map(|i| plan::command_inside(&i.spec, &i.given, &key, CommandLine::Argv(command)))
     });
-    let Some((jail, spec)) = spec.await? else {
+    let Some(mut job) = job.await? else {
         return Err(Rejected::new(
             StatusCode::CONFLICT,
             "conflict",
             "the instance has no jail at the moment",
         ));
     };
-    let mut env: BTreeMap<String, String> = spec.env.clone();
-    env.extend(
-        wanted.term.clone().filter(|_| wanted.terminal.is_some()).map(|term| ("TERM".to_owned(), term)),
-    );
-    let job = Job {
-        id: format!("{id}.exec.{}.{}", crate::daemon::clock::now(), LAST.fetch_add(1, Ordering::Relaxed)),
-        jail: Some(jail),
-        command: CommandLine::Argv(wanted.command),
-        env,
-        clean_env: true,
-        user: spec.jail_user.clone(),
-        system_jail_user: spec.system_jail_user,
-        fib: spec.fib,
-        timeout: None,
-        log: id.to_string(),
-        consolelog: None,
-        console_below: None,
-    };
+    // The daemon's environment is nothing to whoever asks, whatever the instance's own commands are given.
+    job.clean_env = true;
+    job.env.extend(term.filter(|_| terminal.is_some()).map(|term| ("TERM".to_owned(), term)));
     let failed =
         |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
-    let (ours, theirs) = streams(wanted.terminal).map_err(failed)?;
+    let (ours, theirs) = streams(terminal).map_err(failed)?;
     let mut exits = api.handle.exits();
-    let running = begin(api.handle.host(), job, theirs, wanted.terminal.is_some()).await?;
+    let running = begin(api.handle.host(), job, theirs, terminal.is_some()).await?;
     tokio::spawn(async move {
         let host = api.handle.host();
         let ended = end_of(&mut exits, &running.job, || {
@@ -250,7 +233,7 @@ mod tests {
             id: "a.exec".into(),
             jail: None,
             command: CommandLine::Argv(vec!["true".into()]),
-            env: BTreeMap::new(),
+            env: std::collections::BTreeMap::new(),
             clean_env: true,
             user: None,
             system_jail_user: false,

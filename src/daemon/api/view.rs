@@ -55,6 +55,16 @@ pub struct Fabric {
     pub stuck: Vec<String>,
 }
 
+impl Fabric {
+    /// What is not as it should be with its networks, a sentence each.
+    pub fn drift(&self) -> impl Iterator<Item = String> {
+        let of = |n: &'_ Network| {
+            n.drift.iter().map(|text| format!("network {}: {text}", n.name)).collect::<Vec<_>>()
+        };
+        self.networks.iter().flat_map(of)
+    }
+}
+
 /// A service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
@@ -290,7 +300,7 @@ pub fn instance(engine: &Engine, unit: &InstanceUnit) -> Instance {
     let domain = engine.state.fabrics.get(&given.fabric).map_or(&given.domain, |f| &f.spec.domain);
     Instance {
         id: given.id,
-        name: format!("{}-{}", given.service, given.id),
+        name: given.name(),
         fabric: given.fabric.clone(),
         service: given.service.clone(),
         stage: unit.unit.stage.as_str().to_owned(),
@@ -466,8 +476,7 @@ pub fn leases(engine: &Engine) -> Vec<LeaseView> {
         for (owner, books) in state.ipam.assignments(network.given.id.as_str()) {
             let id = owner.as_str().parse::<crate::ids::Id>().ok();
             let unit = id.and_then(|id| state.instances.get(&id));
-            let name =
-                unit.map_or_else(|| owner.to_string(), |u| format!("{}-{}", u.given.service, u.given.id));
+            let name = unit.map_or_else(|| owner.to_string(), |u| u.given.name());
             for address in books.v4.into_iter().chain(books.v6) {
                 let lease = match address {
                     IpAddr::V4(v4) => network.leases.at(v4),

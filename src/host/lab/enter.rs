@@ -187,19 +187,20 @@ fn exec_inner(
     Err(Failure::os(format!("run {}", program.display()), &error))
 }
 
-/// Switches a lab off and waits until nothing of it is left. That there is none is success.
-pub fn shutdown(state_dir: &Path) -> Result<(), Failure> {
+/// Switches a lab off and waits until nothing of it is left. Whether there was one.
+pub fn shutdown(state_dir: &Path) -> Result<bool, Failure> {
     let path = layout::lock(state_dir);
-    if let Some((client, _)) = Client::connect(state_dir)? {
+    let lab = Client::connect(state_dir)?;
+    if let Some((client, _)) = &lab {
         // The answer may be lost in the fall.
         let _ = client.order(&Request::Shutdown);
     }
-    let Ok(lock) = std::fs::File::open(&path) else { return Ok(()) };
+    let Ok(lock) = std::fs::File::open(&path) else { return Ok(lab.is_some()) };
     let end = Instant::now() + PATIENCE;
     let mut lock = lock;
     loop {
         match nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(lab.is_some()),
             Err((again, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => {
                 lock = again;
                 std::thread::sleep(Duration::from_millis(10));
@@ -236,7 +237,7 @@ fn main(arguments: &[OsString]) -> std::process::ExitCode {
     let state_dir = PathBuf::from(dir);
     let how = match verb.to_str() {
         Some("start") if rest.is_empty() => start(&state_dir).map(|_| ()),
-        Some("stop") if rest.is_empty() => shutdown(&state_dir),
+        Some("stop") if rest.is_empty() => shutdown(&state_dir).map(|_| ()),
         Some("exec") => {
             let outside = rest.first().is_some_and(|word| word == "--outside");
             let rest = rest.get(usize::from(outside)..).unwrap_or_default();

@@ -29,6 +29,14 @@ pub enum Behaviour {
     Leaves(Status),
 }
 
+impl Behaviour {
+    /// What a command does of which nothing else is said: a main process runs, everything else ends well.
+    #[must_use]
+    pub fn usual(job: &Job) -> Self {
+        if job.id.ends_with(".main") { Self::Runs } else { Self::Ends(Status::Exited(0)) }
+    }
+}
+
 /// One operation that is to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -76,9 +84,6 @@ impl Sim {
     pub fn new() -> Self {
         let (sender, receiver) = channel();
         let (lost, told) = channel();
-        let script: Script = Box::new(|job| {
-            if job.id.ends_with(".main") { Behaviour::Runs } else { Behaviour::Ends(Status::Exited(0)) }
-        });
         let inner = Inner {
             machine: Machine::default(),
             faults: VecDeque::new(),
@@ -86,7 +91,7 @@ impl Sim {
             asked: 0,
             deaf: BTreeSet::new(),
             log: Vec::new(),
-            script,
+            script: Box::new(Behaviour::usual),
             refusal: Box::new(|_| None),
             exits: sender,
             lost,

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use super::services::asked;
 use super::{Command, Effect, Engine, NameChange, Refusal};
-use crate::config;
 use crate::config::spec::{FabricSpec, InstanceSpec, NetworkSpec};
-use crate::config::{domain_taken, rewired};
+use crate::config::{domain_taken, rewired, scaled};
 use crate::fabric;
 use crate::ids::Id;
 use crate::lifecycle::plan::Assignment;
@@ -217,7 +216,7 @@ impl Engine {
         // More of it must be as right as if the file said so. Fewer always may be, whatever rules came since.
         if replicas > spec.replicas {
             let more = BTreeMap::from([(service.clone(), replicas)]);
-            if let Err(report) = config::scaled(&self.state.fabrics[&fabric].spec, &more) {
+            if let Err(report) = scaled(&self.state.fabrics[&fabric].spec, &more) {
                 return Err(Refusal::conflict(format!("{report:#}")));
             }
         }
@@ -252,7 +251,7 @@ impl Engine {
             )));
         }
         let id = self.create(fabric, service, spec, None)?;
-        Ok(json!({ "unit": id, "name": format!("{service}-{id}"), "fabric": fabric }))
+        Ok(json!({ "unit": id, "name": self.name(id), "fabric": fabric }))
     }
 
     fn failed_units(&self) -> impl Iterator<Item = Id> + '_ {

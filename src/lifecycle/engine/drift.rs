@@ -226,9 +226,6 @@ impl Engine {
         let object = format!("{RULES}{anchor}");
         // They could not be loaded: at a look before, or when they changed.
         let refused = self.drift.open.contains_key(&(id, object.clone())) || !self.policies.contains_key(&id);
-        if refused {
-            missed.insert((id, object.clone()), 1);
-        }
         if (refused || self.drift.rounds.is_multiple_of(RELOAD_EVERY))
             && let Some(policy) = self.present_policy(id)
         {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, Flight, Timer};
-use crate::config::spec::{CommandLine, Health, Probe};
+use crate::config::spec::{Health, Probe};
 use crate::host::{Failure, Job, Op, Question, Reply, Status};
 use crate::ids::Id;
-use crate::store::{InstanceUnit, Record, Stage, Why, WhyKind};
+use crate::lifecycle::plan;
+use crate::store::{Record, Stage, Why, WhyKind};
 
 /// How long between two looks whether an instance without a main process has any process left.
 const COUNT_EVERY: u64 = 1_000;
@@ -87,7 +88,12 @@ impl Engine {
             Probe::Http { port, path } => Ok(Question::Http { port, path }),
         };
         let op = match question {
-            Err(command) => Op::Run(probe_job(instance, (asked, self.now), command, timeout)),
+            Err(command) => {
+                // The time tells the probes of one daemon from those of the next.
+                let key = format!("probe.{}.{asked}", self.now);
+                let job = plan::command_inside(&instance.spec, &instance.given, &key, command);
+                Op::Run(Job { timeout: Some(timeout), ..job })
+            }
             Ok(question) => {
                 let Some(address) = instance.given.addresses().first().copied() else {
                     // The LAN has given it none yet.
@@ -180,31 +186,5 @@ impl Engine {
     #[must_use]
     pub fn addresses(&self, id: Id) -> Vec<IpAddr> {
         self.state.instances.get(&id).map_or_else(Vec::new, |i| i.given.addresses())
-    }
-}
-
-/// Runs as the instance's own commands do: with their environment, as their user.
-fn probe_job(
-    instance: &InstanceUnit,
-    (asked, now): (u64, u64),
-    command: CommandLine,
-    timeout: Duration,
-) -> Job {
-    let (given, spec) = (&instance.given, &instance.spec);
-    let id = given.id;
-    Job {
-        // The time tells the probes of one daemon from those of the next.
-        id: format!("{id}.probe.{now}.{asked}"),
-        jail: Some(given.jail(spec)),
-        command,
-        env: spec.env.clone(),
-        clean_env: spec.clean_env,
-        user: spec.jail_user.clone(),
-        system_jail_user: spec.system_jail_user,
-        fib: spec.fib,
-        timeout: Some(timeout),
-        log: id.to_string(),
-        consolelog: None,
-        console_below: None,
     }
 }

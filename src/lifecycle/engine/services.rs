@@ -172,7 +172,7 @@ impl Engine {
             program: self.settings.program.clone(),
         };
         let plan = Self::plan_of(spec, &given, revision);
-        let (name, fabric) = (format!("{service}-{id}"), given.fabric.clone());
+        let (name, fabric) = (given.name(), given.fabric.clone());
         let addresses = given.addresses();
         self.emit(Record::Instance { given: Box::new(given), spec: Box::new(spec.clone()), plan, revision });
         self.tell(

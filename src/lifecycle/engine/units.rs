@@ -193,7 +193,7 @@ impl Engine {
         let Some(instance) = self.state.instances.get(&id) else { return };
         let given = Arc::clone(&instance.given);
         // Not the jail's own idea of its name: the client is told that this one is in the zone.
-        let hostname = format!("{}-{id}", given.service);
+        let hostname = given.name();
         for link in &given.links {
             let client = Client { addresses: link.plain_addresses(), hostname: hostname.clone() };
             self.out.effects.push(Effect::Reserve {
@@ -337,7 +337,7 @@ impl Engine {
     /// How people call a unit: `api-k3f9q2ab`, or the network's name.
     pub(super) fn name(&self, id: Id) -> String {
         match (self.state.instances.get(&id), self.state.networks.get(&id)) {
-            (Some(instance), _) => format!("{}-{id}", instance.given.service),
+            (Some(instance), _) => instance.given.name(),
             (_, Some(network)) => format!("network {}", network.spec.name),
             _ => id.to_string(),
         }
