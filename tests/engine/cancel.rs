@@ -3,21 +3,18 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use warren::config::spec::{AddressMode, CommandLine, FabricSpec, RestartPolicy};
-use warren::host::Status;
+use warren::config::spec::{AddressMode, CommandLine, FabricSpec, Proto, Publish, RestartPolicy};
 use warren::host::sim::Behaviour;
 use warren::lifecycle::engine::Command;
 use warren::store::Stage;
 
-use crate::support::{World, declare, fabric, service};
+use crate::support::{World, declare, fabric, network, service};
 
 /// Instances whose environment says so never get on.
 fn world() -> World {
     let world = World::new();
-    world.sim.script(|job| match () {
-        () if job.id.contains("hook.start.") && job.env.contains_key("BROKEN") => Behaviour::Runs,
-        () if job.id.ends_with(".main") => Behaviour::Runs,
-        () => Behaviour::Ends(Status::Exited(0)),
+    world.script(|job| {
+        (job.id.contains("hook.start.") && job.env.contains_key("BROKEN")).then_some(Behaviour::Runs)
     });
     world
 }
@@ -74,6 +71,28 @@ fn one_that_had_to_go_first_comes_back() {
     assert_eq!(world.engine.state.fabrics["shop"].spec, spec);
     let only = world.engine.state.instances.values().next().unwrap();
     assert_eq!((only.unit.stage, only.given.addresses()[0]), (Stage::Ready, own));
+}
+
+#[test]
+fn what_cannot_be_gone_back_to_now_can_be_later() {
+    let mut world = world();
+    let mut published = service("one", 1, &[]);
+    published.publish = vec![Publish { address: None, port: 8080, target: 80, proto: Proto::Tcp }];
+    let spec = fabric(vec![published]);
+    declared(&mut world, &spec);
+    let mut without = broken(&spec);
+    without.services.get_mut("one").unwrap().publish.clear();
+    declared(&mut world, &without);
+    // Meanwhile another has the port.
+    let mut other = FabricSpec { name: "other".into(), domain: "other.internal".into(), ..spec.clone() };
+    other.networks = [("net".to_owned(), network("net", 9))].into();
+    declared(&mut world, &other);
+    let refused = world.ask(Command::Cancel("shop".into())).unwrap_err();
+    assert!(refused.message.contains("8080"), "{}", refused.message);
+    world.ask(Command::Drop("other".into())).unwrap();
+    world.settle_within(Duration::from_secs(30));
+    assert_eq!(cancel(&mut world)["back"], true);
+    assert_eq!(world.engine.state.fabrics["shop"].spec, spec);
 }
 
 #[test]

@@ -17,8 +17,8 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use serde_json::Value;
-use warren::host::sim::Sim;
-use warren::host::{Exit, Failure, Host, JobState, Lost, Mac, Op, Process, Status, Witness};
+use warren::host::sim::{Behaviour, Sim};
+use warren::host::{Exit, Failure, Host, Job, JobState, Lost, Mac, Op, Process, Status, Witness};
 use warren::ids::Id;
 use warren::lifecycle::engine::{
     Client, Command, Effect, Engine, Event, NameChange, Output, Refusal, Settings,
@@ -170,6 +170,11 @@ impl World {
     }
 
     /// A daemon that died is followed by another: what was not committed, and every effect not yet had, is lost.
+    /// What commands do that do not what they usually do.
+    pub fn script(&self, unusual: impl Fn(&Job) -> Option<Behaviour> + Send + 'static) {
+        self.sim.script(move |job| unusual(job).unwrap_or_else(|| Behaviour::usual(job)));
+    }
+
     pub fn crash(&mut self) {
         let log = compact(&self.log);
         let state = fold(&log);

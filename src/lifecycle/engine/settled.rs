@@ -61,13 +61,17 @@ impl Engine {
         if self.is_settled(fabric) {
             return Ok(json!({ "fabric": fabric, "back": false }));
         }
-        match self.under_way.remove(fabric) {
+        match self.under_way.get(fabric).cloned() {
             Some(Some(before)) => {
                 self.check_declaration(&before)?;
+                self.under_way.remove(fabric);
                 self.put(*before);
                 Ok(json!({ "fabric": fabric, "back": true }))
             }
-            Some(None) => self.keep_what_is_ready(fabric),
+            Some(None) => {
+                self.under_way.remove(fabric);
+                self.keep_what_is_ready(fabric)
+            }
             None => Err(Refusal::conflict(format!(
                 "the daemon that was told of it is gone, and this one does not know what `{fabric}` was before: bring up the \
                  file it was made of, or take it down"
