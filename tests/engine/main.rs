@@ -144,11 +144,7 @@ fn a_failed_start_runs_the_partners_of_the_hooks_that_began() {
     for (failing, ran) in expect {
         let mut world = World::new();
         let needle = format!("hook.{failing}.");
-        world.sim.script(move |job| match () {
-            () if job.id.contains(&needle) => Behaviour::Ends(Status::Exited(3)),
-            () if job.id.ends_with(".main") => Behaviour::Runs,
-            () => Behaviour::Ends(Status::Exited(0)),
-        });
+        world.script(move |job| job.id.contains(&needle).then_some(Behaviour::Ends(Status::Exited(3))));
         let mut one = service("one", 1, &[]);
         one.restart.policy = RestartPolicy::No;
         world.ask(declare(fabric(vec![one]))).unwrap();
@@ -173,11 +169,10 @@ fn a_failed_start_runs_the_partners_of_the_hooks_that_began() {
 #[test]
 fn a_start_that_fails_with_processes_running_kills_them_before_anything_is_taken_away() {
     let mut world = World::new();
-    world.sim.script(|job| match () {
-        () if job.id.contains("hook.start.") => Behaviour::Leaves(Status::Exited(0)),
-        () if job.id.contains("hook.poststart.") => Behaviour::Ends(Status::Exited(1)),
-        () if job.id.ends_with(".main") => Behaviour::Runs,
-        () => Behaviour::Ends(Status::Exited(0)),
+    world.script(|job| match () {
+        () if job.id.contains("hook.start.") => Some(Behaviour::Leaves(Status::Exited(0))),
+        () if job.id.contains("hook.poststart.") => Some(Behaviour::Ends(Status::Exited(1))),
+        () => None,
     });
     let mut one = service("one", 1, &[]);
     one.restart.policy = RestartPolicy::No;
@@ -192,10 +187,7 @@ fn a_start_that_fails_with_processes_running_kills_them_before_anything_is_taken
 #[test]
 fn a_main_process_that_fails_is_replaced_with_growing_pauses_until_retries_are_used_up() {
     let mut world = World::new();
-    world.sim.script(|job| match job.id.ends_with(".main") {
-        true => Behaviour::Ends(Status::Exited(1)),
-        false => Behaviour::Ends(Status::Exited(0)),
-    });
+    world.script(|job| job.id.ends_with(".main").then_some(Behaviour::Ends(Status::Exited(1))));
     world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
     world.settle_within(Duration::from_secs(300));
     let state = world.engine.state.service("shop", "one").unwrap();
@@ -222,11 +214,7 @@ fn a_replacement_gets_a_new_id_and_the_old_name_is_withdrawn_first() {
 #[test]
 fn on_stop_failure_abort_keeps_the_instance_as_jail8_does() {
     let mut world = World::new();
-    world.sim.script(|job| match () {
-        () if job.id.contains("hook.prestop.") => Behaviour::Ends(Status::Exited(1)),
-        () if job.id.ends_with(".main") => Behaviour::Runs,
-        () => Behaviour::Ends(Status::Exited(0)),
-    });
+    world.script(|job| job.id.contains("hook.prestop.").then_some(Behaviour::Ends(Status::Exited(1))));
     let mut one = service("one", 1, &[]);
     one.instance.on_stop_failure = OnStopFailure::Abort;
     world.ask(declare(fabric(vec![one]))).unwrap();
@@ -241,12 +229,9 @@ fn on_stop_failure_abort_keeps_the_instance_as_jail8_does() {
 #[test]
 fn a_failing_poststop_leaves_the_instance_failed_with_its_address_free_and_repair_finishes() {
     let mut world = World::new();
-    world.sim.script(|job| match () {
-        () if job.id.contains("hook.poststop.") && !job.id.ends_with(".1") => {
-            Behaviour::Ends(Status::Exited(1))
-        }
-        () if job.id.ends_with(".main") => Behaviour::Runs,
-        () => Behaviour::Ends(Status::Exited(0)),
+    world.script(|job| {
+        let fails = job.id.contains("hook.poststop.") && !job.id.ends_with(".1");
+        fails.then_some(Behaviour::Ends(Status::Exited(1)))
     });
     world.ask(declare(fabric(vec![service("one", 1, &[])]))).unwrap();
     world.settle();
@@ -537,10 +522,6 @@ fn what_waits_for_its_time_does_not_grow_with_what_has_been() {
 #[test]
 fn an_instance_that_was_well_for_long_has_its_failures_forgiven() {
     let mut world = World::new();
-    world.sim.script(|job| match job.id.ends_with(".main") {
-        true => Behaviour::Runs,
-        false => Behaviour::Ends(Status::Exited(0)),
-    });
     let mut one = service("one", 1, &[]);
     one.restart.retries = Some(3);
     let longest = one.restart.backoff_max;
@@ -637,11 +618,7 @@ fn a_routing_table_is_for_commands_in_the_jail() {
 #[test]
 fn a_service_whose_work_is_done_is_settled_and_what_waited_for_it_starts() {
     let mut world = World::new();
-    world.sim.script(|job| match job.id.ends_with(".main") && !job.env.contains_key("STAYS") {
-        true => Behaviour::Ends(Status::Exited(0)),
-        false if job.id.ends_with(".main") => Behaviour::Runs,
-        false => Behaviour::Ends(Status::Exited(0)),
-    });
+    world.script(|job| (!job.env.contains_key("STAYS")).then_some(Behaviour::Ends(Status::Exited(0))));
     let mut migrate = service("migrate", 1, &[]);
     migrate.restart.policy = RestartPolicy::OnFailure;
     let mut web = service("web", 2, &["migrate"]);

@@ -36,10 +36,7 @@ fn a_renamed_gateway_and_an_unmounted_volume_come_back_and_a_stranger_stays() {
     }
     let lab = Lab::new();
     let port = free_port();
-    let data = lab.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    let volume =
-        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", data.display());
+    let (_, volume) = lab.volume();
     let file = lab
         .file("w.toml", &format!("{HEAD}{}", beacon("web", &format!("publish = [\"{port}:80\"]\n{volume}"))));
     lab.ok(&["up", file.to_str().unwrap()]);
@@ -93,10 +90,7 @@ fn what_cannot_be_put_right_is_told_to_whoever_looks_until_it_is() {
         return;
     }
     let lab = Lab::new();
-    let data = lab.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    let volume =
-        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", data.display());
+    let (data, volume) = lab.volume();
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &volume)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let web = lab.first("web");

@@ -89,13 +89,8 @@ fn a_volume_kept_busy_at_stop_keeps_its_files_and_repair_finishes() {
         return;
     }
     let lab = Lab::new();
-    let volume = lab.path().join("volume");
-    std::fs::create_dir(&volume).unwrap();
+    let (volume, mounts) = lab.volume();
     std::fs::write(volume.join("precious"), "kept").unwrap();
-    let mounts = format!(
-        "mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]",
-        volume.display()
-    );
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("one", &mounts)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("one");

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, wait};
+use crate::lab::{HEAD, Lab, beacon, bomb, free_port, possible, text, wait};
 
 /// The variable that turns a run of this program, inside an instance, into an attacker.
 const ATTACK: &str = "WARREN_TEST_ATTACK";
@@ -165,14 +165,7 @@ fn a_fork_bomb_does_not_outlive_its_stop() {
         return;
     }
     let lab = Lab::new();
-    // Twenty chains of processes, each of which forks its successor and ends: always another number, never more than these.
-    let bomb = "trap \"\" TERM INT HUP; f() { (trap \"\" TERM; f) & }; n=0; while [ $n -lt 20 ]; do f; n=$((n+1)); done; \
-                while :; do sleep 1; done";
-    let service = format!(
-        "[services.bomb]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\n\
-         command = [\"/bin/sh\", \"-c\", '''{bomb}''']\n[services.bomb.jail]\n\"stop.timeout\" = 1\n"
-    );
-    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    let file = lab.file("w.toml", &format!("{HEAD}{}", bomb()));
     lab.ok(&["up", file.to_str().unwrap()]);
     let name = lab.first("bomb");
     std::thread::sleep(Duration::from_millis(500));

@@ -83,6 +83,17 @@ impl Lab {
         path
     }
 
+    /// A directory of the test's, made, as a service's volume: the directory, and what the service's table says of it.
+    pub fn volume(&self) -> (PathBuf, String) {
+        let data = self.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let table = format!(
+            "mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]",
+            data.display()
+        );
+        (data, table)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -316,6 +327,16 @@ pub fn beacon(name: &str, more: &str) -> String {
         "[services.{name}]\ntemplate = \"host\"\nnetworks = [\"net\"]\nports = {{ http = 80 }}\n\
          command = [\"@warren\", \"beacon\", \"--port\", \"80\", \"--name\", \"{name}\"]\n\
          health = {{ http = 80, interval = \"200ms\" }}\n{more}\n"
+    )
+}
+
+/// A service of twenty chains of processes, each of which forks its successor and ends: always another number, never more than these.
+pub fn bomb() -> String {
+    let bomb = "trap \"\" TERM INT HUP; f() { (trap \"\" TERM; f) & }; n=0; while [ $n -lt 20 ]; do f; n=$((n+1)); done; \
+                while :; do sleep 1; done";
+    format!(
+        "[services.bomb]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\n\
+         command = [\"/bin/sh\", \"-c\", '''{bomb}''']\n[services.bomb.jail]\n\"stop.timeout\" = 1\n"
     )
 }
 

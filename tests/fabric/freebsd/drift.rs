@@ -13,10 +13,7 @@ fn what_is_changed_by_hand_is_put_right_and_a_stranger_stays() {
         return;
     }
     let lab = Lab::new();
-    let data = lab.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    let volume =
-        format!("mounts = [{{ fstype = \"nullfs\", source = \"{}\", target = \"/data\" }}]", data.display());
+    let (_, volume) = lab.volume();
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", &volume)));
     lab.ok(&["up", file.to_str().unwrap()]);
     let (web, inventory) = (lab.first("web"), lab.json(&["info", "--inventory"])["inventory"].clone());

@@ -2,7 +2,7 @@
 
 use super::{assert_bare, loadable, show};
 use crate::host::{self, OUTSIDE};
-use crate::lab::{HEAD, Lab, beacon, possible, text, wait};
+use crate::lab::{HEAD, Lab, beacon, bomb, possible, text, wait};
 
 /// One service whose every hook writes its name down; `bad` fails.
 fn hooked(lab: &Lab, bad: &str) -> String {
@@ -309,14 +309,7 @@ fn a_fork_bomb_does_not_outlive_its_stop() {
         return;
     }
     let lab = Lab::new();
-    // As in hostile.rs: chains of processes, each of which forks its successor and ends. Always another number, never more than these.
-    let bomb = "trap \"\" TERM INT HUP; f() { (trap \"\" TERM; f) & }; n=0; while [ $n -lt 20 ]; do f; n=$((n+1)); done; \
-                while :; do sleep 1; done";
-    let service = format!(
-        "[services.bomb]\ntemplate = \"host\"\nnetworks = [\"net\"]\nrestart = \"no\"\n\
-         command = [\"/bin/sh\", \"-c\", '''{bomb}''']\n[services.bomb.jail]\n\"stop.timeout\" = 1\n"
-    );
-    let file = lab.file("w.toml", &format!("{HEAD}{service}"));
+    let file = lab.file("w.toml", &format!("{HEAD}{}", bomb()));
     lab.ok(&["up", file.to_str().unwrap()]);
     let id = lab.first("bomb").rsplit_once('-').unwrap().1.to_owned();
     let numbers = || show(&format!("pgrep -j warren-{id} | sort -n | tail -1"));
