@@ -245,6 +245,14 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Whether there was nothing left to do it with, descriptors, memory or local ports: it says of this machine that it is short,
+    /// and nothing of what was asked. EAGAIN is none of these: a jail that may have no more processes says it, too.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        let short = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+        self.errno.is_some_and(|errno| short.contains(&errno))
+    }
 }
 
 /// What exists on a machine under names of ours, comparable by value.

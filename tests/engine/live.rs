@@ -176,3 +176,37 @@ fn a_fixed_address_is_nobody_elses_and_the_other_family_comes_from_the_pool() {
     assert_eq!(world.ready("shop", "many"), 20);
     assert!(world.engine.state.ipam.owner_of(later).is_none());
 }
+
+#[test]
+fn a_check_that_could_not_be_asked_says_nothing_of_the_instance() {
+    for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
+        let (mut world, mut spec) = world(health("well"));
+        declared(&mut world, &spec);
+        assert_eq!(stage(&world), Stage::Ready);
+        let ids: Vec<_> = world.engine.state.instances.keys().copied().collect();
+        let short = move |op: &Op| matches!(op, Op::Run(job) if job.id.contains(".probe.")).then_some(errno);
+        world.sim.refuse(short);
+        world.settle_within(Duration::from_secs(3600));
+        assert_eq!(stage(&world), Stage::Ready, "{errno}: {:#?}", world.events);
+        let told = world.events.iter().filter(|e| e["kind"] == "remark").count();
+        assert_eq!(told, 1, "{errno}: {:#?}", world.events);
+        // Nor is one given up that comes up meanwhile.
+        one(&mut spec).replicas = 2;
+        declared(&mut world, &spec);
+        world.settle_within(Duration::from_secs(3600));
+        let stages = |world: &World| -> Vec<_> {
+            world.engine.state.instances.values().map(|i| i.unit.stage).collect()
+        };
+        let mut there = stages(&world);
+        there.sort();
+        assert_eq!(there, [Stage::Running, Stage::Ready], "{errno}: {:#?}", world.events);
+        world.sim.refuse(|_| None);
+        world.settle_within(Duration::from_secs(60));
+        assert_eq!(stages(&world), [Stage::Ready, Stage::Ready]);
+        assert!(ids.iter().all(|id| world.engine.state.instances.contains_key(id)), "one was replaced");
+        // An answer that is a bad one counts, as does one that does not come.
+        world.script(|job| job.id.contains(".probe.").then_some(Behaviour::Ends(Status::Exited(1))));
+        world.settle_within(Duration::from_secs(10));
+        assert_eq!(stages(&world), [Stage::Running, Stage::Running]);
+    }
+}

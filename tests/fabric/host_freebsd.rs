@@ -78,11 +78,11 @@ pub fn outside(shell: &str) -> Output {
 }
 
 /// Fetches the page behind a published port, from outside.
-pub fn fetch(port: u16) -> Option<String> {
+pub fn fetch(port: u16) -> Result<String, String> {
     let get = "GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n";
     let output = outside(&format!("printf '{get}' | nc -w 5 {HOST} {port}"));
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    answer.starts_with("HTTP/1.1 200").then_some(answer)
+    if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("{output:?}")) }
 }
 
 /// Whether a process is gone. It is reaped by init, or by the forgetting of who started it.

@@ -37,14 +37,16 @@ pub fn end(lab: &Lab) -> Output {
 }
 
 /// Fetches the page behind a published port, from outside.
-pub fn fetch(port: u16) -> Option<String> {
+pub fn fetch(port: u16) -> Result<String, String> {
     use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut stream =
+        std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("connect: {error}"))?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    let get = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(get).map_err(|error| format!("write: {error}"))?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(answer)
+    stream.read_to_string(&mut answer).map_err(|error| format!("read: {error}, after {answer:?}"))?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("the answer is {answer:?}")) }
 }
 
 /// Whether a process has given up its descriptors: it is a zombie, or gone. Its memory goes before its sockets do.

@@ -186,6 +186,7 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
         }
         "stopping" => ("running".to_owned(), "health".to_owned()),
         "policy-failed" => ("running".to_owned(), "rules".to_owned()),
+        "remark" => ("running".to_owned(), event["step"].as_str().unwrap().to_owned()),
         other => (other.to_owned(), String::new()),
     };
     let unit = world.engine.state.unit(id);
@@ -203,6 +204,7 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
         ("step-failed", ..) => "goes on",
         ("policy-failed", ..) => "keeps the rules there are, loads anew at the next change or look",
         ("drift", ..) => "tries again at the next look",
+        ("remark", ..) => "asks again",
         (_, _, None) => "replaces the instance",
         _ => "goes on",
     };

@@ -17,5 +17,6 @@ mod page;
 mod refusals;
 mod scenario;
 mod schedules;
+mod shortage;
 mod stands;
 mod torn;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::scenario::SCENARIOS;
-use crate::{asks, crashes, drift, errnos, faults, hooks};
+use crate::{asks, crashes, drift, errnos, faults, hooks, shortage};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/what-happens-when.md");
 
@@ -104,6 +104,17 @@ fn commands(text: &mut String) {
     );
 }
 
+fn starved(text: &mut String) {
+    let _ = write!(
+        text,
+        "\n## When nothing can be done for a while\n\nFrom each operation of the phases above on, every operation and every question \
+         failed for want of descriptors, for {} seconds: {} times. What ran and was not to be changed was ready all the time: a health \
+         check that could not be asked says nothing of the instance. The rest went as after any other failure.\n",
+        shortage::TIMES.map(|seconds| seconds.to_string()).join(", "),
+        shortage::results(),
+    );
+}
+
 fn by_hand(text: &mut String) {
     text.push_str(
         "\n## When somebody changes the machine\n\nWarren looks at start and every 30 seconds; that a jail is gone FreeBSD tells it within a second. What it cannot put right is told once \
@@ -154,6 +165,7 @@ fn the_page_says_what_happens() {
     phases(&mut text);
     deaths(&mut text);
     commands(&mut text);
+    starved(&mut text);
     by_hand(&mut text);
     errors(&mut text);
     if std::env::var_os("WARREN_BLESS").is_some() {

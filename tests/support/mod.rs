@@ -344,11 +344,14 @@ impl World {
             }
             Effect::AskJob { ticket, job, wait } => {
                 // As the driver does: whom the keeper does not answer asks again.
-                let ask = || self.sim.job(&job).or_else(|_| self.sim.job(&job)).unwrap();
-                if wait && let JobState::Running(_) = ask() {
+                let ask = || self.sim.job(&job).or_else(|_| self.sim.job(&job));
+                if wait && let Ok(JobState::Running(_)) = ask() {
                     self.sim.end(&job, self.fate);
                 }
-                told.push(Event::Job(ticket, ask()));
+                told.push(match ask() {
+                    Ok(state) => Event::Job(ticket, state),
+                    Err(failure) => Event::Done(ticket, Err(failure)),
+                });
             }
             Effect::Observe(ticket, also) => told.push(Event::Observed(ticket, self.sim.observe(&also))),
             Effect::ForgetJob(job) => {

@@ -57,6 +57,7 @@ struct Inner {
     performed: usize,
     asked: usize,
     deaf: BTreeSet<usize>,
+    starving: Option<(usize, i32)>,
     log: Vec<Op>,
     script: Script,
     refusal: Refusal,
@@ -90,6 +91,7 @@ impl Sim {
             performed: 0,
             asked: 0,
             deaf: BTreeSet::new(),
+            starving: None,
             log: Vec::new(),
             script: Box::new(Behaviour::usual),
             refusal: Box::new(|_| None),
@@ -128,6 +130,17 @@ impl Sim {
         self.lock().deaf = numbers.into_iter().collect();
     }
 
+    /// Makes every operation fail from this one on, and every call that is none: what Warren does without a descriptor or memory left.
+    /// [`Sim::feed`] ends it.
+    pub fn starve(&self, from: usize, errno: i32) {
+        self.lock().starving = Some((from, errno));
+    }
+
+    /// There is enough of everything again.
+    pub fn feed(&self) {
+        self.lock().starving = None;
+    }
+
     /// How many such calls there were so far.
     #[must_use]
     pub fn asked(&self) -> usize {
@@ -139,9 +152,10 @@ impl Sim {
         let mut inner = self.lock();
         let number = inner.asked;
         inner.asked += 1;
-        match inner.deaf.remove(&number) {
-            true => Err(injected(&Fault { at: number, errno: 5, after: false })),
-            false => Ok(inner),
+        let failure = inner.deaf.remove(&number).then_some(5).or_else(|| inner.hunger());
+        match failure {
+            Some(errno) => Err(injected(&Fault { at: number, errno, after: false })),
+            None => Ok(inner),
         }
     }
 
@@ -235,12 +249,19 @@ impl Sim {
 }
 
 impl Inner {
+    /// What the next operation fails with for want of everything.
+    fn hunger(&self) -> Option<i32> {
+        self.starving.filter(|(from, _)| self.performed >= *from).map(|(_, errno)| errno)
+    }
+
     fn perform(&mut self, op: &Op, witness: &dyn Witness) -> Result<Reply, Failure> {
         let number = self.performed;
+        let fault = self.faults.iter().position(|f| f.at == number).and_then(|at| self.faults.remove(at));
+        let hunger = self.hunger();
         self.performed += 1;
         self.log.push(op.clone());
-        let fault = self.faults.iter().position(|f| f.at == number).and_then(|at| self.faults.remove(at));
-        let refused = (self.refusal)(op).map(|errno| Fault { at: number, errno, after: false });
+        let refused =
+            hunger.or_else(|| (self.refusal)(op)).map(|errno| Fault { at: number, errno, after: false });
         let fault = fault.or(refused);
         if let Some(fault) = &fault
             && !fault.after

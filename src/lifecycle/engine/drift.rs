@@ -16,11 +16,14 @@ use crate::ids::Id;
 use crate::lifecycle::drift::{self, Cure, Missing};
 use crate::lifecycle::journal::{Mark, Way};
 use crate::lifecycle::plan::service_table;
+use crate::lifecycle::step::Act;
 use crate::store::record::Scope;
 use crate::store::{Record, Stage, Why, WhyKind};
 
 /// How long between two rounds. Listing a machine of a thousand instances takes a fraction of a second.
 const LOOK_EVERY: u64 = 30_000;
+/// Between the rounds that something calls for: one that failed, and a start that did.
+const LOOK_AGAIN: u64 = 5_000;
 /// Every so many rounds the rules are loaded anew although nothing is missed: a pf.conf without Warren's anchor points is not
 /// seen in an anchor, but is refused when one is loaded.
 const RELOAD_EVERY: u64 = 10;
@@ -35,6 +38,8 @@ pub struct Drift {
     /// The round under way, and the units that moved since it began.
     look: Option<(Ticket, BTreeSet<Id>)>,
     rounds: u64,
+    /// When the last round ended, milliseconds since the epoch.
+    looked: u64,
     repairs: VecDeque<Repair>,
     /// Rounds in a row in which something was missed, by unit and object.
     missed: BTreeMap<(Id, String), u32>,
@@ -71,6 +76,15 @@ impl Engine {
         self.out.effects.push(Effect::Observe(self.last_ticket, also));
     }
 
+    /// A start failed at something that is no command: what it needs of others may be gone, and is put back before the next one
+    /// fails at it, too.
+    pub(super) fn doubt(&mut self, act: Option<&Act>, failure: &Failure) {
+        let command = matches!(act, Some(Act::Host(Op::Run(_) | Op::Spawn(_))));
+        if !command && !failure.is_shortage() {
+            self.timer(self.now.max(self.drift.looked + LOOK_AGAIN), Timer::Look);
+        }
+    }
+
     /// Something of a unit changed: what a round under way saw of it means nothing.
     pub(super) fn moved(&mut self, record: &Record) {
         if let (Some((_, moving)), Scope::Unit(id) | Scope::Learned(id)) =
@@ -83,15 +97,17 @@ impl Engine {
     /// What a round saw.
     pub(super) fn observed(&mut self, ticket: Ticket, seen: Result<Inventory, Failure>) {
         let Some((_, moving)) = self.drift.look.take_if(|(of, _)| *of == ticket) else { return };
-        self.timer(self.now + LOOK_EVERY, Timer::Look);
+        self.drift.looked = self.now;
         match seen {
             Ok(seen) => {
+                self.timer(self.now + LOOK_EVERY, Timer::Look);
                 self.drift.unseen = None;
                 self.drift.rounds += 1;
                 self.judge(&seen, &moving);
                 self.note_strays(&seen, &moving);
             }
             Err(failure) => {
+                self.timer(self.now + LOOK_AGAIN, Timer::Look);
                 let text = failure.to_string();
                 if self.drift.unseen.as_ref() != Some(&text) {
                     self.tell("look-failed", json!({ "text": text }));

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Engine, Flight, Timer};
 use crate::config::spec::{Health, Probe};
 use crate::host::{Failure, Job, Op, Question, Reply, Status};
@@ -23,6 +25,8 @@ pub struct Wellness {
     unready_since: u64,
     /// How many probes were sent: part of a command probe's job id.
     asked: u64,
+    /// Whether the last one could not be put, and it was told.
+    mute: bool,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -121,6 +125,20 @@ impl Engine {
         let Some(wellness) = self.wellness.get_mut(&id) else { return };
         // Impatient while it comes up: the user waits for it.
         let mut next = millis(health.interval);
+        // Who has nothing left to ask with learns nothing: an instance that is well stays in service, and one that comes up has
+        // its grace once it can be asked.
+        let short = failure.as_ref().filter(|failure| failure.is_shortage());
+        let told = std::mem::replace(&mut wellness.mute, short.is_some());
+        if let Some(short) = short {
+            wellness.unready_since = now;
+            if !told {
+                let name = self.name(id);
+                let text = format!("its health check could not be asked, and counts for nothing: {short}");
+                self.tell("remark", json!({ "unit": id, "name": name, "step": "health", "text": text }));
+            }
+            self.timer(now + next.max(20), Timer::Probe(id));
+            return;
+        }
         match (&failure, stage) {
             (None, Stage::Running) if leases_there => {
                 wellness.failures = 0;

@@ -308,8 +308,9 @@ impl Engine {
 
     fn step_done(&mut self, id: Id, way: Way, key: String, result: Result<Reply, Failure>) {
         self.busy.remove(&id);
-        if let Some(Act::Host(Op::Run(job))) = self.act(id, &key) {
-            let job = self.job_id(id, job.id);
+        let act = self.act(id, &key);
+        if let Some(Act::Host(Op::Run(job))) = &act {
+            let job = self.job_id(id, job.id.clone());
             self.out.effects.push(Effect::ForgetJob(job));
         }
         let mark = match result {
@@ -321,6 +322,9 @@ impl Engine {
                 Mark::Done(reply)
             }
             Err(failure) => {
+                if matches!(way, Way::Up | Way::Join) {
+                    self.doubt(act.as_ref(), &failure);
+                }
                 let name = self.name(id);
                 let text = format!("{}: {failure}", text::key(&key));
                 self.tell(

@@ -87,7 +87,7 @@ fn a_pf_conf_without_the_anchors_is_told_of_and_nothing_is_lost_by_it() {
     let lab = Lab::new();
     let file = lab.file("w.toml", &format!("{HEAD}{}", beacon("web", "publish = [\"8123:80\"]")));
     lab.ok(&["up", file.to_str().unwrap()]);
-    wait("an answer", || host::fetch(8123).is_some());
+    wait("an answer", || host::fetch(8123).is_ok());
     let inventory = lab.json(&["info", "--inventory"])["inventory"].clone();
     let anchor = inventory["anchors"].as_object().unwrap().keys().next().unwrap().clone();
     let rules = || {
@@ -97,7 +97,7 @@ fn a_pf_conf_without_the_anchors_is_told_of_and_nothing_is_lost_by_it() {
     let kept = PfConf(std::fs::read_to_string("/etc/pf.conf").unwrap());
     // With keep state: connections that are open would go on.
     PfConf::load("set skip on lo0\npass all\n");
-    assert!(host::fetch(8123).is_none(), "a port is published without the rules for it");
+    assert!(host::fetch(8123).is_err(), "a port is published without the rules for it");
     let missing = "does not ask Warren's anchors";
     // At once by who looks, and by the daemon when it loads: the next one at its start, this one within five minutes.
     assert!(text(&lab.warren(&["doctor"])).contains(missing));
@@ -106,7 +106,7 @@ fn a_pf_conf_without_the_anchors_is_told_of_and_nothing_is_lost_by_it() {
     wait("the daemon to tell", || lab.ok(&["ps"]).contains(missing));
     assert!(told(&lab, "policy-failed", missing));
     drop(kept);
-    wait("an answer", || host::fetch(8123).is_some());
+    wait("an answer", || host::fetch(8123).is_ok());
     wait("the daemon to find it well", || !lab.ok(&["ps"]).contains(missing));
     assert!(!text(&lab.warren(&["doctor"])).contains(missing));
     assert_eq!(rules(), before);
