@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType;
 use tokio::task::spawn_blocking;
 use warren_dns::Change;
 use warren_dns::Transport;
-use warren_dns::server::{Limits, Rate, Server};
+use warren_dns::server::{Limits, Policy, Rate, Server};
 
 async fn udp(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
     let query = query(name, rtype, true);
@@ -218,6 +218,46 @@ async fn sockets_outlive_the_server() {
     assert_eq!(asked.await.unwrap().answers.len(), 2);
     assert_eq!(tcp(address, "web.shop.internal", RecordType::A).await.answers.len(), 2);
     assert!(server.shutdown(PATIENT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_answers_all_that_it_took_out_of_its_socket() {
+    let snapshot = Arc::new(ArcSwap::from_pointee(shop()));
+    let ask = query("web.shop.internal", RecordType::A, false);
+    for round in 0..12 {
+        let (socket, _) = sockets();
+        let server = Server::new(Arc::clone(&snapshot), Policy::default(), limits());
+        let address = server.add_udp(socket.try_clone().unwrap()).unwrap();
+        let ask = ask.clone();
+        // Some on their way all the time, never more than the socket has room for.
+        let client = spawn_blocking(move || {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let (mut sent, mut answered) = (0, 0);
+            loop {
+                while sent < answered + 24 {
+                    client.send(&ask).unwrap();
+                    sent += 1;
+                }
+                match client.recv(&mut [0; 1500]) {
+                    Ok(_) => answered += 1,
+                    Err(_) => return (sent, answered),
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(5 + round % 7)).await;
+        assert!(server.shutdown(PATIENT).await);
+        drop(server);
+        let (sent, answered) = client.await.unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut left = 0;
+        while socket.recv(&mut [0; 1500]).is_ok() {
+            left += 1;
+        }
+        assert!(answered > 0, "it was never asked");
+        assert_eq!(sent, answered + left, "questions that were taken and not answered, in round {round}");
+    }
 }
 
 #[tokio::test]

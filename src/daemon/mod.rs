@@ -88,7 +88,7 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     let (driver, handle) = Driver::new(store, state, host, settings, make);
     let rights = rights(options)?;
     let listener = listen(dir, &rights)?;
-    let api = Api::new(handle.clone(), host_name, dir.clone(), rights, zones);
+    let api = Api::new(handle.clone(), host_name, dir.clone(), rights, Arc::clone(&zones));
     // A daemon whose engine has fallen is of no use to anybody; it ends, and the next one goes on.
     let ended = api.ended();
     let engine = std::thread::spawn(move || {
@@ -104,6 +104,7 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     // What is under way is journalled; the next daemon takes it up.
     let fell = engine.join().is_err();
     let _ = std::fs::remove_file(socket_path(dir));
+    runtime.block_on(zones.end());
     runtime.shutdown_background();
     if fell {
         return Err(Failure::new("Warren itself failed: its engine fell; the lines above say where")

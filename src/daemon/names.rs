@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -21,6 +22,9 @@ use crate::lifecycle::network::{NetworkAssignment, gateways};
 const TTL: u32 = 2;
 /// Seconds a client may remember that a name does not exist.
 const NEGATIVE_TTL: u32 = 2;
+
+/// How long a daemon that ends waits for the answers to questions it has forwarded: the next one cannot begin before.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// The zones and the server that answers from them.
 pub struct Zones {
@@ -158,6 +162,13 @@ impl Zones {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for served in known.networks.remove(&network).into_iter().flatten() {
             self.server.remove(served.at);
+        }
+    }
+
+    /// Answers what was taken out of the sockets, and takes no more: questions wait there for the next daemon.
+    pub async fn end(&self) {
+        if !self.server.shutdown(GRACE).await {
+            tracing::info!("questions that were forwarded had no answer yet; who asked them asks again");
         }
     }
 

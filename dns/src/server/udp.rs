@@ -32,8 +32,10 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: Arc<UdpSocket>, stop: Can
             match socket.try_recv_from(&mut query) {
                 Ok((len, client)) => {
                     let bytes = query.get(..len).unwrap_or_default();
+                    // What was taken out of the socket is answered, also when it is the last.
                     if handle(&shared, &socket, bytes, client, now, &mut out)
-                        && let Some(Err(_)) = stop.run_until_cancelled(send(&socket, &out, client)).await
+                        && let Some(Err(_)) =
+                            shared.kill.run_until_cancelled(send(&socket, &out, client)).await
                     {
                         Counters::one(&shared.counters.send_errors);
                     }
