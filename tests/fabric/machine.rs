@@ -9,9 +9,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::dice::Dice;
+use crate::host;
 use crate::lab::{HEAD, Lab, beacon, free_port, possible, text, times, wait};
 use crate::questions::Names;
-use crate::traffic::{Traffic, fetch};
+use crate::traffic::Traffic;
 
 /// Two replicas behind a port, which must answer whatever happens, and a pool to be played with.
 fn spec(lab: &Lab, port: u16, pool: &str) -> PathBuf {
@@ -308,7 +309,7 @@ fn after_a_power_failure_what_was_promised_is_known_and_every_clean_up_runs() {
         });
         wanted = promised;
     }
-    wait("the port to answer", || fetch(port));
+    wait("the port to answer", || host::fetch(port).is_ok());
     lab.ok(&["scale", &format!("pool={wanted}"), "--timeout", "30s"]);
     lab.ok(&["down", "t"]);
     let ended = noted("release");

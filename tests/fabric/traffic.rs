@@ -60,8 +60,3 @@ impl Traffic {
         Pages { lost: self.thread.join().unwrap(), good: self.good.load(Ordering::Relaxed) }
     }
 }
-
-/// Fetches the page behind a published port once.
-pub fn fetch(port: u16) -> bool {
-    host::fetch(port).is_ok()
-}
