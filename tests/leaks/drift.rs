@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use warren::host::sim::Machine;
+use warren::host::sim::{Behaviour, Machine};
 use warren::host::{Op, Status};
 use warren::ids::Id;
 use warren::lifecycle::engine::Command;
@@ -200,6 +200,27 @@ fn what_cannot_be_put_right_is_told_of_until_it_can() {
     world.settle_within(A_LOOK * 2);
     assert_eq!(world.engine.drift_of(network).next(), None);
     check::at_rest(world);
+}
+
+/// A service that may fail once would give up before the next look.
+#[test]
+fn what_a_start_failed_at_is_put_back_before_the_next_one() {
+    let mut stand = up();
+    let world = &mut stand.world;
+    world.settle_within(Duration::from_secs(6));
+    world.sim.tamper(|machine| machine.anchors.clear());
+    world.ask(Command::Scale { fabric: "shop".into(), service: "one".into(), replicas: 2 }).unwrap();
+    world.settle_within(Duration::from_secs(4));
+    assert_eq!(world.ready("shop", "one"), 2, "{:#?}", world.events);
+    assert_eq!(told(world, "step-failed").len(), 1, "{:#?}", world.events);
+    // A hook that fails says nothing of the machine: it is not looked at for each of a service's crashes.
+    world.settle_within(Duration::from_secs(6));
+    world.sim.tamper(|machine| machine.anchors.clear());
+    world.script(|job| job.id.contains(".hook.prestart.").then_some(Behaviour::Ends(Status::Exited(1))));
+    world.ask(Command::Scale { fabric: "shop".into(), service: "one".into(), replicas: 3 }).unwrap();
+    world.settle_within(Duration::from_secs(4));
+    assert!(told(world, "step-failed").len() > 2, "{:#?}", world.events);
+    assert!(world.sim.look(|machine| machine.anchors.is_empty()), "{:#?}", world.events);
 }
 
 /// Somebody loads a pf.conf without Warren's anchor points: the anchors stand and nothing evaluates them, which no look sees.
