@@ -28,6 +28,8 @@ fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
     assert!(traffic.good() > before, "no answer while the daemon was dead");
     let _ = scale.wait();
     lab.start_daemon();
+    // It may have died before it knew: who was not answered asks again.
+    lab.ok(&["scale", "web=8"]);
     wait("all to be ready", || {
         lab.instances().iter().filter(|i| i["stage"] == "ready").count() == 8 && lab.instances().len() == 8
     });
@@ -42,6 +44,7 @@ fn kill_9_in_the_middle_of_a_scale_up_costs_no_request_and_loses_nothing() {
     lab.kill_daemon();
     let _ = down.wait();
     lab.start_daemon();
+    lab.ok(&["scale", "web=2"]);
     wait("two to be left", || lab.instances().len() == 2);
     let pages = traffic.end();
     assert!(pages.lost.is_empty(), "{pages}{}", lab.daemon_log());
