@@ -338,7 +338,7 @@ impl Driver {
                 self.pool.run(move || {
                     if let Err(failure) = whole(|| handle.host.forget_job(&job)) {
                         tracing::debug!(%failure, job, "the keeper did not forget a job; it is told again");
-                        handle.tell(Event::NotForgotten(job));
+                        handle.tell(Event::NotForgotten);
                     }
                 });
             }
@@ -402,7 +402,8 @@ impl Driver {
 /// What a host says; when it falls, that it did: whoever waits for the answer gets one.
 fn whole<T>(ask: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).unwrap_or_else(|_| {
-        Err(Failure::new("Warren itself failed here; the daemon's log says where").hint("please report it"))
+        let text = "Warren itself failed here; the daemon's log says where";
+        Err(Failure::new(text).hint("please report it").unasked())
     })
 }
 

@@ -442,7 +442,7 @@ fn gone(node: &str, operation: &'static str) -> Error {
 /// The host's word for it, in the host's numbering.
 fn failure(what: &str, error: &Error) -> Failure {
     let errno = error.errno().and_then(|errno| io::Error::from(errno).raw_os_error());
-    Failure { message: format!("{what}: {error}"), errno, hint: None }
+    Failure { errno, ..Failure::new(format!("{what}: {error}")) }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -226,17 +226,20 @@ pub struct Failure {
     pub errno: Option<i32>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Whether it was never begun, as nobody could be asked to: then it says nothing of what was asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unasked: bool,
 }
 
 impl Failure {
     /// A failure with nothing but a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), errno: None, hint: None }
+        Self { message: message.into(), errno: None, hint: None, unasked: false }
     }
 
     /// A failure of a system call: `what` names object and action.
     pub fn os(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
-        Self { message: format!("{what}: {error}"), errno: error.raw_os_error(), hint: None }
+        Self { errno: error.raw_os_error(), ..Self::new(format!("{what}: {error}")) }
     }
 
     /// Adds what to do about it.
@@ -246,12 +249,19 @@ impl Failure {
         self
     }
 
-    /// Whether there was nothing left to do it with, descriptors, memory or local ports: it says of this machine that it is short,
-    /// and nothing of what was asked. EAGAIN is none of these: a jail that may have no more processes says it, too.
+    /// The same of what was never begun.
     #[must_use]
-    pub fn is_shortage(&self) -> bool {
+    pub fn unasked(mut self) -> Self {
+        self.unasked = true;
+        self
+    }
+
+    /// Whether it says of this machine that it is short, of descriptors, memory or local ports, or of Warren that nobody could be
+    /// asked, and so nothing of what was asked. EAGAIN is none of these: a jail that may have no more processes says it, too.
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
         let short = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
-        self.errno.is_some_and(|errno| short.contains(&errno))
+        self.unasked || self.errno.is_some_and(|errno| short.contains(&errno))
     }
 }
 

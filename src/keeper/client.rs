@@ -171,14 +171,14 @@ impl Client {
                 WirePlace::Namespaces
             }
         };
-        let mut line = Line::open(&self.socket)?;
+        let mut line = Line::open(&self.socket).map_err(Failure::unasked)?;
         let request = Request::Start { task, place, spawned, stdio: with_stdio, terminal };
-        let process = match line.ask(request, fds)?.0 {
+        let process = match line.ask(request, fds).map_err(Failure::unasked)?.0 {
             Reply::Ready { process } => process,
             other => return Err(unexpected(other)),
         };
         // If this fails the line is dropped, and with it the process.
-        witness.started(&job.id, process)?;
+        witness.started(&job.id, process).map_err(Failure::unasked)?;
         match line.ask(Request::Go { job: job.id.clone() }, vec![])?.0 {
             Reply::Running => Ok((line, process)),
             other => Err(unexpected(other)),
@@ -473,5 +473,5 @@ fn gone(error: &io::Error) -> Failure {
         }
         _ => format!("the keeper's socket: {error}"),
     };
-    Failure { message, errno: error.raw_os_error(), hint: None }
+    Failure { errno: error.raw_os_error(), ..Failure::new(message) }
 }

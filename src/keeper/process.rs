@@ -521,7 +521,8 @@ impl Keeper {
             Ok(forked) => forked,
             Err(e) => {
                 self.deregister(&report_out);
-                return Err(Failure::os("fork", &e));
+                // Before the jail is entered: its own limits are not met yet.
+                return Err(Failure::os("fork", &e).unasked());
             }
         };
         self.reports.insert(report, (id.clone(), report_out));

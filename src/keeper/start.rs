@@ -168,11 +168,8 @@ fn lock(path: &Path) -> Result<Flock<File>, Failure> {
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
-            Err(Failure {
-                message: format!("a keeper runs for this state directory already, process {}", pid.trim()),
-                errno: Some(Errno::EWOULDBLOCK as i32),
-                hint: None,
-            })
+            let text = format!("a keeper runs for this state directory already, process {}", pid.trim());
+            Err(Failure { errno: Some(Errno::EWOULDBLOCK as i32), ..Failure::new(text) })
         }
         Err((_, e)) => Err(what(e.into())),
     }

@@ -120,7 +120,7 @@ impl Outgoing {
 /// Reads once from a socket into a decoder: the number of bytes, 0 at the end. The descriptors are close-on-exec.
 ///
 /// # Errors
-/// Of recvmsg(2); and a control message that did not fit, after which frames and descriptors would no longer belong together.
+/// Of recvmsg(2); EMFILE also where descriptors came and could not be taken; and a control message that did not fit, after which frames and descriptors would no longer belong together.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], decoder: &mut Decoder) -> io::Result<usize> {
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let (count, fds, truncated) = {
@@ -135,6 +135,10 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], decoder: &mut Decoder)
         }
         (message.bytes, fds, message.flags.contains(MsgFlags::MSG_CTRUNC))
     };
+    // Those that came and for which there was no room here are lost.
+    if truncated && fds.len() < MAX_FDS {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     if truncated {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors than the protocol allows"));
     }

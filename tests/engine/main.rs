@@ -2,6 +2,7 @@
 
 mod cancel;
 mod live;
+mod shortage;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -356,7 +356,7 @@ impl World {
             Effect::Observe(ticket, also) => told.push(Event::Observed(ticket, self.sim.observe(&also))),
             Effect::ForgetJob(job) => {
                 if self.sim.forget_job(&job).is_err() {
-                    told.push(Event::NotForgotten(job));
+                    told.push(Event::NotForgotten);
                 }
             }
             Effect::AskEnded => told.push(Event::Remembered(self.sim.ended_jobs())),

@@ -249,8 +249,7 @@ fn connect(what: &str) -> Result<Connection<Nftables>, Failure> {
 
 /// A failure that says what the kernel said.
 pub(super) fn failure(what: &str, error: &nlink::Error) -> Failure {
-    let made =
-        Failure { message: format!("{what}: {error}"), errno: error.errno().map(i32::abs), hint: None };
+    let made = Failure { errno: error.errno().map(i32::abs), ..Failure::new(format!("{what}: {error}")) };
     if error.is_permission_denied() {
         return made.hint("needs CAP_NET_ADMIN over the network namespace");
     }

@@ -106,12 +106,12 @@ fn put(iov: &mut Iov, name: &str, value: &ParamValue) -> Result<(), Failure> {
                 (Some(positive), Some(kind)) => (positive, kind, true),
                 _ => {
                     return Err(Failure {
-                        message: format!("unknown parameter: {name}"),
                         errno: Some(libc::EINVAL),
                         hint: Some(
                             "`sysctl -N security.jail.param` lists those of this kernel; there is no module either that brings it"
                                 .into(),
                         ),
+                        ..Failure::new(format!("unknown parameter: {name}"))
                     });
                 }
             }

@@ -77,11 +77,8 @@ pub fn check(params: &BTreeMap<String, ParamValue>) -> Result<(), Failure> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('.') && rest.len() > 1)
         });
         if !known(name) && !free && !positive.is_some_and(|name| known(&name)) {
-            return Err(Failure {
-                message: format!("unknown parameter: {name}"),
-                errno: Some(libc::EINVAL),
-                hint: None,
-            });
+            let text = format!("unknown parameter: {name}");
+            return Err(Failure { errno: Some(libc::EINVAL), ..Failure::new(text) });
         }
     }
     Ok(())

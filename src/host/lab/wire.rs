@@ -38,7 +38,7 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<
 /// Waits for a message. `None` is the end: the other side is gone.
 ///
 /// # Errors
-/// `WouldBlock` when the socket's receive timeout is over, `InvalidData` for what is not a whole message of the type.
+/// `WouldBlock` when the socket's receive timeout is over, EMFILE where descriptors came and could not be taken, `InvalidData` for what is not a whole message of the type.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LARGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
@@ -57,6 +57,10 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     }
     if received.bytes == 0 {
         return Ok(None);
+    }
+    // Those that came and for which there was no room here are lost.
+    if received.flags.contains(ReturnFlags::CTRUNC) && fds.len() < MOST_FDS {
+        return Err(rustix::io::Errno::MFILE.into());
     }
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message cut short"));

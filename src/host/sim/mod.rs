@@ -315,7 +315,7 @@ impl Inner {
 
 fn injected(fault: &Fault) -> Failure {
     let error = std::io::Error::from_raw_os_error(fault.errno);
-    Failure { message: format!("injected: {error}"), errno: Some(fault.errno), hint: None }
+    Failure { errno: Some(fault.errno), ..Failure::new(format!("injected: {error}")) }
 }
 
 impl Host for Sim {

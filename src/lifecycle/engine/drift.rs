@@ -80,7 +80,7 @@ impl Engine {
     /// fails at it, too.
     pub(super) fn doubt(&mut self, act: Option<&Act>, failure: &Failure) {
         let command = matches!(act, Some(Act::Host(Op::Run(_) | Op::Spawn(_))));
-        if !command && !failure.is_shortage() {
+        if !command && !failure.is_unasked() {
             self.timer(self.now.max(self.drift.looked + LOOK_AGAIN), Timer::Look);
         }
     }

@@ -127,7 +127,7 @@ impl Engine {
         let mut next = millis(health.interval);
         // Who has nothing left to ask with learns nothing: an instance that is well stays in service, and one that comes up has
         // its grace once it can be asked.
-        let short = failure.as_ref().filter(|failure| failure.is_shortage());
+        let short = failure.as_ref().filter(|failure| failure.is_unasked());
         let told = std::mem::replace(&mut wellness.mute, short.is_some());
         if let Some(short) = short {
             wellness.unready_since = now;

@@ -68,7 +68,7 @@ pub enum Event {
     /// Jobs that ended and that the keeper still remembers: told after recovery, and for [`Effect::AskEnded`].
     Remembered(Result<Vec<String>, Failure>),
     /// The keeper could not be told to forget a job.
-    NotForgotten(String),
+    NotForgotten,
     /// The main process of an instance ended.
     Exited(Exit),
     /// A network is served as [`Effect::Serve`] asked, or why not.
@@ -278,7 +278,7 @@ enum Flight {
     /// Loading a network's policy anew.
     Policy(Id, Box<Policy>),
     /// Ending a hook of a start that was given up.
-    Interrupt,
+    Interrupt(Id),
     /// Ending a hook of a start that was given up, which outlived its daemon.
     Orphan { unit: Id, key: String },
     /// Putting right what is not as it should be.
@@ -297,8 +297,9 @@ enum Timer {
     Quarantine,
     Leases,
     Look,
-    Forget,
     Sweep,
+    Interrupt(Id),
+    Again(Id),
 }
 
 /// The state machine. See the module.
@@ -332,8 +333,8 @@ pub struct Engine {
     drift: drift::Drift,
     /// Networks that are not served, and why. Not stored: the next daemon serves anew.
     unserved: BTreeMap<Id, String>,
-    /// Jobs the keeper is still to forget. Not stored: the next daemon asks for what is remembered.
-    unforgotten: BTreeSet<String>,
+    /// Whether what earlier daemons left with the keeper was swept.
+    swept: bool,
     out: Output,
     random: u64,
 }
@@ -361,7 +362,7 @@ impl Engine {
             policies_stale: false,
             drift: drift::Drift::default(),
             unserved: BTreeMap::new(),
-            unforgotten: BTreeSet::new(),
+            swept: false,
             out: Output::default(),
             random: 0,
         }
@@ -382,7 +383,7 @@ impl Engine {
             Event::Job(ticket, state) => self.job_known(ticket, state),
             Event::Observed(ticket, seen) => self.observed(ticket, seen),
             Event::Remembered(jobs) => self.sweep(jobs),
-            Event::NotForgotten(job) => self.forget_later(job),
+            Event::NotForgotten => self.sweep_later(),
             Event::Exited(exit) => self.exited(&exit),
             Event::Lost(lost) => self.lost(&lost),
             Event::Served(network, result) => self.served(network, result),
@@ -507,8 +508,9 @@ impl Engine {
                 Timer::Quarantine => self.expire_quarantine(),
                 Timer::Leases => self.expire_leases(),
                 Timer::Look => self.look(),
-                Timer::Forget => self.forget(),
                 Timer::Sweep => self.out.effects.push(Effect::AskEnded),
+                Timer::Interrupt(id) => self.interrupt_running(id),
+                Timer::Again(id) => self.again(id),
             }
         }
     }

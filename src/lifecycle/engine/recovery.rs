@@ -63,13 +63,15 @@ impl Engine {
     /// Lets the keeper forget jobs whose ends were written down, or whose unit is gone.
     pub(super) fn sweep(&mut self, jobs: Result<Vec<String>, Failure>) {
         let Ok(jobs) = jobs else {
-            self.timer(self.now + ASK_AGAIN, Timer::Sweep);
+            self.sweep_later();
             return;
         };
+        let swept = std::mem::replace(&mut self.swept, true);
         for job in jobs {
             // Asked late, there are checks whose end is yet to be told.
             let probes = |flight: &Flight| matches!(flight, Flight::Probe(_, Some(of)) if *of == job);
-            if self.flights.values().any(probes) {
+            // Commands that somebody runs by hand are forgotten by those who carry them; those of the daemon before, here.
+            if self.flights.values().any(probes) || swept && job.contains(".exec.") {
                 continue;
             }
             let id = job.split_once('.').and_then(|(id, _)| id.parse::<Id>().ok());
@@ -80,15 +82,10 @@ impl Engine {
         }
     }
 
-    /// What the keeper was not told is told again: else it would remember the job for as long as this daemon lives.
-    pub(super) fn forget_later(&mut self, job: String) {
-        self.unforgotten.insert(job);
-        self.timer(self.now + ASK_AGAIN, Timer::Forget);
-    }
-
-    pub(super) fn forget(&mut self) {
-        let jobs = std::mem::take(&mut self.unforgotten);
-        self.out.effects.extend(jobs.into_iter().map(Effect::ForgetJob));
+    /// What the keeper was not told it is told again: else it would remember the job for as long as this daemon lives. All of them
+    /// with one question, however many there are by then.
+    pub(super) fn sweep_later(&mut self) {
+        self.timer(self.now + ASK_AGAIN, Timer::Sweep);
     }
 
     fn resume(&mut self, id: Id) {

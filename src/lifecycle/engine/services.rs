@@ -17,6 +17,20 @@ use crate::lifecycle::plan::{self, AssignedLink, Assignment};
 use crate::lifecycle::step::{Act, Plan};
 use crate::store::{Record, ServiceState, Stage, Why, WhyKind};
 
+/// How long a service waits after a start that could not be made, in milliseconds.
+const SHORTAGE: u64 = 5_000;
+
+/// What a start that came to nothing says of its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing: the machine was short of something, or nobody could be asked.
+    None,
+    /// It was well until now.
+    First,
+    /// One more in a row.
+    Again,
+}
+
 impl Engine {
     /// Starts and stops what a fabric has too few or too many of.
     pub(super) fn settle_fabric(&mut self, name: &str) {
@@ -81,7 +95,7 @@ impl Engine {
         }
         for _ in 0..missing {
             if let Err(refusal) = self.create(fabric_name, name, &spec.instance, Some(revision)) {
-                self.trouble(fabric_name, name, &spec, &refusal.message, false);
+                self.trouble(fabric_name, name, &spec, &refusal.message, Fault::Again);
                 break;
             }
         }
@@ -378,8 +392,8 @@ impl Engine {
         }
     }
 
-    /// Notes what an ending means for the next attempt.
-    pub(super) fn note_trouble(&mut self, id: Id, why: &Why) {
+    /// Notes what an ending means for the next attempt. A `blameless` one is tried again whatever the policy, and does not count.
+    pub(super) fn note_trouble(&mut self, id: Id, why: &Why, blameless: bool) {
         let Some(instance) = self.state.instances.get(&id) else {
             self.note_network_trouble(id, why);
             return;
@@ -392,6 +406,7 @@ impl Engine {
         let succeeded = why.kind == WhyKind::Ended && instance.exit.is_some_and(Status::success);
         let again = match (why.kind, spec.restart.policy) {
             (WhyKind::Asked | WhyKind::Replaced | WhyKind::Rebooted, _) => return,
+            _ if blameless => true,
             (_, RestartPolicy::No) => false,
             (_, RestartPolicy::OnFailure) => !succeeded,
             (_, RestartPolicy::Always) => true,
@@ -402,7 +417,12 @@ impl Engine {
             u128::from(self.now.saturating_sub(*since)) >= spec.restart.backoff_max.as_millis()
         });
         if again {
-            self.trouble(&given.fabric, &given.service, &spec, &text, steady);
+            let fault = match (blameless, steady) {
+                (true, _) => Fault::None,
+                (false, true) => Fault::First,
+                (false, false) => Fault::Again,
+            };
+            self.trouble(&given.fabric, &given.service, &spec, &text, fault);
         } else {
             let before = self.state.service(&given.fabric, &given.service);
             // One replica's good end does not make good what another gave up for.
@@ -432,15 +452,24 @@ impl Engine {
         self.emit(Record::NetworkTrouble { fabric, network: name, failures: before + 1, not_before, text });
     }
 
-    /// One more failure in a row, or the first: waits longer, or gives up.
-    fn trouble(&mut self, fabric: &str, service: &str, spec: &ServiceSpec, text: &str, first: bool) {
+    /// Waits before the next attempt, longer with each failure in a row, or gives up.
+    fn trouble(&mut self, fabric: &str, service: &str, spec: &ServiceSpec, text: &str, fault: Fault) {
         let before = self.state.service(fabric, service).map_or(0, |s| s.failures);
-        let failures = if first { 1 } else { before + 1 };
+        let failures = match fault {
+            Fault::None => before,
+            Fault::First => 1,
+            Fault::Again => before + 1,
+        };
         let shortest = u64::try_from(spec.restart.backoff.as_millis()).unwrap_or(u64::MAX);
         let longest = u64::try_from(spec.restart.backoff_max.as_millis()).unwrap_or(u64::MAX);
-        let wait = shortest.saturating_mul(1 << (failures - 1).min(20)).min(longest);
-        let halted = spec.restart.policy == RestartPolicy::No
-            || spec.restart.retries.is_some_and(|most| failures > most);
+        let wait = match fault {
+            // Of a machine that has nothing left no more is asked each second.
+            Fault::None => SHORTAGE,
+            _ => shortest.saturating_mul(1 << (failures - 1).min(20)).min(longest),
+        };
+        let halted = fault != Fault::None
+            && (spec.restart.policy == RestartPolicy::No
+                || spec.restart.retries.is_some_and(|most| failures > most));
         self.emit(Record::Trouble {
             fabric: fabric.to_owned(),
             service: service.to_owned(),

@@ -10,12 +10,14 @@ use super::{Client, Effect, Engine, Flight, NameChange, Ticket, text};
 use crate::host::{Exit, Failure, JobState, Op, Process, Reply, Status};
 use crate::ids::Id;
 use crate::lifecycle::journal::{Left, Mark, Next, Settle, Way, settle};
-use crate::lifecycle::step::{Act, Book, Phase};
+use crate::lifecycle::step::{Act, Book, OnFailure, Phase};
 use crate::store::{Record, Stage, Why, WhyKind};
 
 /// How long after a stop that left something behind it is tried again, at first and at last, in milliseconds.
 const FIRST_RETRY: u64 = 5_000;
 const LAST_RETRY: u64 = 300_000;
+/// After which a hook that could not be killed, or a refusal that could not be asked for, is tried again, in milliseconds.
+const KILL_AGAIN: u64 = 1_000;
 
 /// A step and its act, taken out of the journal's borrow.
 enum Move {
@@ -83,7 +85,8 @@ impl Engine {
                 Move::InDoubt(key, act) => self.in_doubt(id, way, key, &act),
                 Move::StartFailed(phase, key, failure) => {
                     let text = format!("{}: {failure}", text::step(phase, &key));
-                    self.stop(id, Why { kind: WhyKind::StartFailed, phase: Some(phase), text });
+                    let why = Why { kind: WhyKind::StartFailed, phase: Some(phase), text };
+                    self.give_up(id, why, failure.is_unasked());
                 }
                 Move::Aborted(key, failure) => self.aborted(id, key, &failure),
                 Move::Finished(left) => self.finished(id, way, left),
@@ -235,7 +238,7 @@ impl Engine {
             self.emit(Record::Job { unit, job: job.clone(), process });
             // The start was given up before there was anything that could be ended.
             if up && !self.stage(unit).is_some_and(Stage::is_wanted) {
-                self.perform(Flight::Interrupt, Op::KillJob { job });
+                self.perform(Flight::Interrupt(unit), Op::KillJob { job });
             }
         }
         self.out.effects.push(Effect::Release(ticket));
@@ -268,7 +271,11 @@ impl Engine {
             Flight::Learn(id, link) => self.looked(id, link, result),
             Flight::Open(id, link) => self.opened(id, link, result),
             Flight::Policy(id, policy) => self.policy_loaded(id, *policy, result.err()),
-            Flight::Interrupt => {}
+            // It may run for ever: whoever has no descriptor left gets one back.
+            Flight::Interrupt(id) if result.is_err() => {
+                self.timer(self.now + KILL_AGAIN, super::Timer::Interrupt(id));
+            }
+            Flight::Interrupt(_) => {}
             Flight::Orphan { unit, key } => {
                 let failure = Failure::new("the start was given up, and the daemon that ran it died");
                 self.step_done(unit, Way::Up, key, result.and(Err(failure)));
@@ -307,6 +314,15 @@ impl Engine {
     }
 
     fn step_done(&mut self, id: Id, way: Way, key: String, result: Result<Reply, Failure>) {
+        // Whether it refuses to stop is still to be asked: meanwhile nothing moves.
+        if let Err(failure) = &result
+            && failure.is_unasked()
+            && way == Way::Down
+            && self.may_refuse(id, &key)
+        {
+            self.timer(self.now + KILL_AGAIN, super::Timer::Again(id));
+            return;
+        }
         self.busy.remove(&id);
         let act = self.act(id, &key);
         if let Some(Act::Host(Op::Run(job))) = &act {
@@ -338,6 +354,17 @@ impl Engine {
         self.movable.push_back(id);
     }
 
+    fn may_refuse(&self, id: Id, key: &str) -> bool {
+        let undo = self.state.unit(id).and_then(|unit| unit.plan.down.iter().find(|undo| undo.key == key));
+        undo.is_some_and(|undo| undo.failure == OnFailure::Abort)
+    }
+
+    /// What was begun and is in doubt goes on.
+    pub(super) fn again(&mut self, id: Id) {
+        self.busy.remove(&id);
+        self.movable.push_back(id);
+    }
+
     /// How people call a unit: `api-k3f9q2ab`, or the network's name.
     pub(super) fn name(&self, id: Id) -> String {
         match (self.state.instances.get(&id), self.state.networks.get(&id)) {
@@ -366,6 +393,11 @@ impl Engine {
 
     /// Turns a unit to its way down. A hook of the start that still runs is ended.
     pub(super) fn stop(&mut self, id: Id, why: Why) {
+        self.give_up(id, why, false);
+    }
+
+    /// The same; `blameless` is one that cannot help it, and whose service does not fail by it.
+    fn give_up(&mut self, id: Id, why: Why, blameless: bool) {
         let Some(stage) = self.stage(id) else { return };
         if !stage.is_wanted() {
             return;
@@ -373,8 +405,18 @@ impl Engine {
         if self.state.networks.contains_key(&id) {
             self.unserve(id);
         }
-        self.note_trouble(id, &why);
+        self.note_trouble(id, &why, blameless);
         self.wellness.remove(&id);
+        self.interrupt_running(id);
+        self.turn(id, Stage::Stopping, Some(why));
+        // Right after a recovery nothing is in flight of a start that is in doubt.
+        if !self.busy.contains(&id) {
+            self.end_orphan(id);
+        }
+    }
+
+    /// Ends the hook of a start that is given up, if one runs.
+    pub(super) fn interrupt_running(&mut self, id: Id) {
         let running = self.flights.values().find_map(|flight| match flight {
             // Begun by this daemon, or by the one before it.
             Flight::Step { unit, way: Way::Up, key } | Flight::Ask { unit, way: Way::Up, key }
@@ -385,19 +427,9 @@ impl Engine {
             _ => None,
         });
         if let Some(Act::Host(Op::Run(job))) = running.and_then(|key| self.act(id, &key)) {
-            self.interrupt(id, job.id);
+            let job = self.job_id(id, job.id);
+            self.perform(Flight::Interrupt(id), Op::KillJob { job });
         }
-        self.turn(id, Stage::Stopping, Some(why));
-        // Right after a recovery nothing is in flight of a start that is in doubt.
-        if !self.busy.contains(&id) {
-            self.end_orphan(id);
-        }
-    }
-
-    /// Ends a hook of a start that is given up.
-    fn interrupt(&mut self, id: Id, job: String) {
-        let job = self.job_id(id, job);
-        self.perform(Flight::Interrupt, Op::KillJob { job });
     }
 
     fn aborted(&mut self, id: Id, key: String, failure: &Failure) {
@@ -447,10 +479,11 @@ impl Engine {
     }
 
     /// What is left is tried again by itself, ever more rarely: a jail that was dying has died by then, a volume is no longer busy.
-    /// Not where a hook failed: it is the user's, and runs again when somebody asks for it.
+    /// Not where a hook failed: it is the user's, and runs again when somebody asks for it. One that was never begun is no such.
     pub(super) fn retry_later(&mut self, id: Id) {
         let Some(unit) = self.state.unit(id).filter(|unit| unit.stage == Stage::Failed) else { return };
-        let hook = unit.left.iter().any(|l| l.failure.is_some() && matches!(l.act, Act::Host(Op::Run(_))));
+        let began = |failure: &Option<Failure>| failure.as_ref().is_some_and(|f| !f.is_unasked());
+        let hook = unit.left.iter().any(|l| began(&l.failure) && matches!(l.act, Act::Host(Op::Run(_))));
         if !hook {
             let wait = (FIRST_RETRY << unit.journal.round.min(10)).min(LAST_RETRY);
             self.timer(self.now + wait, super::Timer::Retry(id));

@@ -141,7 +141,7 @@ pub struct Outcome {
 type Done = Result<(), Failure>;
 
 fn error(errno: i32, message: impl Into<String>) -> Failure {
-    Failure { message: message.into(), errno: Some(errno), hint: None }
+    Failure { errno: Some(errno), ..Failure::new(message) }
 }
 
 impl Machine {
