@@ -573,3 +573,21 @@ fn events_after_one_that_has_not_happened_are_refused_and_not_waited_for() {
     assert!(news.lines().next().is_some_and(|line| line.contains("put back from a backup")), "{news}");
     world.json(0, &["down", SHOP]);
 }
+
+#[test]
+fn a_daemon_goes_on_where_its_log_cannot_be_written() {
+    let world = World::new();
+    let nowhere = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    std::fs::create_dir(world.state()).unwrap();
+    let mut daemon = world.command(&["daemon", "-vv"]).stderr(nowhere).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !world.state().join("api.sock").exists() {
+        assert_eq!(daemon.try_wait().unwrap(), None, "it ended over its log");
+        assert!(Instant::now() < end, "it does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.text(0, &["up", SHOP]);
+    world.text(0, &["down", "shop"]);
+    world.text(0, &["shutdown"]);
+    assert!(daemon.wait().unwrap().success());
+}

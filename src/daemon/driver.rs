@@ -28,7 +28,7 @@ const JOB_POLL: Duration = Duration::from_millis(50);
 /// For how long a keeper that cannot be asked is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long after a commit that failed, or a thread that could not be had, the next attempt is made: a full disk may be emptied.
-const COMMIT_RETRY: Duration = Duration::from_millis(500);
+pub(super) const COMMIT_RETRY: Duration = Duration::from_millis(500);
 /// How long until another keeper is started in the place of one that died.
 const KEEPER_RETRY: Duration = Duration::from_millis(500);
 

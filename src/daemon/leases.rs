@@ -103,19 +103,22 @@ impl Leases {
     }
 
     /// Serves a network, if it is not served yet.
-    pub fn serve(&mut self, unit: &NetworkUnit, domain: &str) {
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn serve(&mut self, unit: &NetworkUnit, domain: &str) -> Result<(), Failure> {
         let id = unit.given.id;
         if self.lines.contains_key(&id) {
-            return;
+            return Ok(());
         }
         let book = Arc::clone(self.books.entry(id).or_default());
         lock(&book).leases = unit.leases.clone();
-        let Some(config) = config(unit, domain) else { return };
+        let Some(config) = config(unit, domain) else { return Ok(()) };
         let server = match Server::new(config) {
             Ok(server) => server,
             Err(error) => {
                 tracing::error!(network = %id, %error, "DHCP cannot be served");
-                return;
+                return Ok(());
             }
         };
         let line = Arc::new(Line {
@@ -128,8 +131,12 @@ impl Leases {
         });
         let (for_thread, handle) = (Arc::clone(&line), self.handle.clone());
         let (bridge, mac) = (id.bridge(), unit.given.dhcp_mac);
-        std::thread::spawn(move || for_thread.serve(&handle, server, &bridge, mac));
+        std::thread::Builder::new()
+            .name("dhcp".into())
+            .spawn(move || for_thread.serve(&handle, server, &bridge, mac))
+            .map_err(|error| Failure::os("starting a thread for DHCP", &error))?;
         self.lines.insert(id, line);
+        Ok(())
     }
 
     /// Serves a network no longer. The thread ends at its next look for a frame; its hook goes with the bridge if not before.

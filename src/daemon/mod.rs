@@ -15,14 +15,18 @@ mod sweep;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::host::{Failure, Host};
 use crate::lifecycle::engine::Settings;
-use crate::store::Store;
+use crate::store::{State, Store};
 use api::{Api, Rights};
 use driver::Driver;
 use names::Zones;
 use runtime::Services;
+
+/// How long a daemon that ends lets those finish that it is answering, in DNS and in the API: the next one cannot begin before.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -71,9 +75,11 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     let _lock = lock(dir)?;
     api::copy::sweep(dir);
     install_program(&program_path(dir))?;
-    let (mut store, state) = Store::open(&store_path(dir)).map_err(|e| Failure::new(e.to_string()))?;
+    let (mut store, state) = open_store(dir)?;
     clock::begin(store.last_at().map_err(|e| Failure::new(e.to_string()))?);
-    store.shorten_addresses(clock::now(), &state).map_err(|e| Failure::new(e.to_string()))?;
+    if let Err(error) = store.shorten_addresses(clock::now(), &state) {
+        tracing::warn!(%error, "the store's history could not be made short");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -98,8 +104,9 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
     runtime.spawn(sweep::run(dir.clone(), handle.clone()));
     let served = runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        api.serve(listener, interrupted()).await
+        api.clone().serve(listener, interrupted()).await
     });
+    api.end_commands();
     handle.end();
     // What is under way is journalled; the next daemon takes it up.
     let fell = engine.join().is_err();
@@ -111,6 +118,32 @@ pub fn run(options: &Options, host: Arc<dyn Host>, host_name: &'static str) -> R
             .hint("what runs goes on, and the next daemon takes it up; please report it"));
     }
     served.map_err(|e| Failure::os("serving the API", &e))
+}
+
+/// The store. On a full disk it is waited for, as every commit is: a daemon that ended would be missed once there is room.
+fn open_store(dir: &Path) -> Result<(Store, State), Failure> {
+    let mut told = false;
+    loop {
+        match Store::open(&store_path(dir)) {
+            Err(error) if is_full(dir) => {
+                if !told {
+                    tracing::error!(%error, "the disk is full: the store is opened when there is room");
+                }
+                told = true;
+                std::thread::sleep(driver::COMMIT_RETRY);
+            }
+            other => return other.map_err(|error| Failure::new(error.to_string())),
+        }
+    }
+}
+
+/// Whether there is no room for the few pages that opening a store may write.
+fn is_full(dir: &Path) -> bool {
+    const ENOUGH: u64 = 256 << 10;
+    #[allow(clippy::useless_conversion, reason = "the types of statvfs(3) differ between systems")]
+    nix::sys::statvfs::statvfs(dir).is_ok_and(|disk| {
+        u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())) < ENOUGH
+    })
 }
 
 /// Tells of the end of a thread, however it ends.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use warren_dns::server::{Limits, Policy, Route, Server};
 use warren_dns::{Change, Host as FixedHost, Instance, Port, Proto, Snapshot, ZoneConfig, ZoneError};
 
+use super::GRACE;
 use crate::config::spec::{self, FabricSpec, NetworkSpec};
 use crate::host::Failure;
 use crate::ids::Id;
@@ -22,9 +22,6 @@ use crate::lifecycle::network::{NetworkAssignment, gateways};
 const TTL: u32 = 2;
 /// Seconds a client may remember that a name does not exist.
 const NEGATIVE_TTL: u32 = 2;
-
-/// How long a daemon that ends waits for the answers to questions it has forwarded: the next one cannot begin before.
-const GRACE: Duration = Duration::from_millis(300);
 
 /// The zones and the server that answers from them.
 pub struct Zones {

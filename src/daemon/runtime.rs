@@ -52,7 +52,7 @@ impl Runtime for Services {
     fn serve(&mut self, network: Id, state: &State) -> Result<(), Failure> {
         let Some(unit) = state.networks.get(&network) else { return Ok(()) };
         let domain = state.fabrics.get(&unit.given.fabric).map_or("internal", |f| f.spec.domain.as_str());
-        self.leases.serve(unit, domain);
+        self.leases.serve(unit, domain)?;
         let host = self.handle.host();
         let _inside = self.tokio.enter();
         self.zones.serve(&|name| host.socket(name), &unit.given, &unit.spec)

@@ -475,3 +475,44 @@ fn gone(error: &io::Error) -> Failure {
     };
     Failure { errno: error.raw_os_error(), ..Failure::new(message) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::spec::CommandLine;
+    use crate::host::NoWitness;
+
+    /// What a keeper that is not there, or does not answer any more, says of a command that was never begun: nothing.
+    #[test]
+    fn what_no_keeper_was_asked_for_was_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("keeper.sock");
+        let client = Client {
+            state_dir: dir.path().to_owned(),
+            socket: socket.clone(),
+            protocol: PROTOCOL,
+            pid: 1,
+            warren: None,
+        };
+        let job = Job {
+            id: "a.probe.1".into(),
+            jail: None,
+            command: CommandLine::Argv(vec!["true".into()]),
+            env: std::collections::BTreeMap::new(),
+            clean_env: true,
+            user: None,
+            system_jail_user: false,
+            fib: None,
+            timeout: None,
+            log: "a".into(),
+            consolelog: None,
+            console_below: None,
+        };
+        let run = || client.run(&job, Place::Host { cwd: None }, &NoWitness).unwrap_err();
+        assert!(run().is_unasked(), "{}", run());
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let dies = std::thread::spawn(move || drop(listener.accept()));
+        assert!(run().is_unasked());
+        dies.join().unwrap();
+    }
+}

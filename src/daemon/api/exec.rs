@@ -3,9 +3,10 @@
 //! After the upgrade both sides send frames: one byte kind, four bytes length (big endian), the data. The command gets pipes, or a
 //! terminal of its own; never a descriptor of the caller's, who is outside the jail.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Json;
 use axum::RequestExt as _;
@@ -135,7 +136,7 @@ pub(super) async fn exec(
         |e: std::io::Error| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string());
     let (ours, theirs) = streams(terminal).map_err(failed)?;
     let mut exits = api.handle.exits();
-    let running = begin(api.handle.host(), job, theirs, terminal.is_some()).await?;
+    let running = begin(&api.commands, job, theirs, terminal.is_some()).await?;
     tokio::spawn(async move {
         let host = api.handle.host();
         let ended = end_of(&mut exits, &running.job, || {
@@ -152,22 +153,58 @@ pub(super) async fn exec(
     Ok(response)
 }
 
+/// The commands that run for those who are connected.
+pub(super) struct Commands {
+    host: Arc<dyn Host>,
+    jobs: Mutex<BTreeSet<String>>,
+}
+
+impl Commands {
+    pub(super) fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, jobs: Mutex::default() }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills one and has it forgotten, unless that was done.
+    fn end_one(&self, job: &str) {
+        if !self.jobs().remove(job) {
+            return;
+        }
+        let killed = self.host.perform(&Op::KillJob { job: job.to_owned() }, &NoWitness);
+        if let Err(failure) = killed.and_then(|_| self.host.forget_job(job)) {
+            tracing::debug!(%failure, job, "a command could not be forgotten");
+        }
+    }
+
+    /// Ends all of them: the daemon does.
+    pub(super) fn end(&self) {
+        let all = self.jobs().clone();
+        all.iter().for_each(|job| self.end_one(job));
+    }
+}
+
 /// A command that runs. It goes with its caller: wherever this is dropped, the command is killed and forgotten.
 struct Running {
-    host: Arc<dyn Host>,
+    commands: Arc<Commands>,
     job: String,
 }
 
 /// Starts a command. The caller may go at any moment, also while the keeper is asked: what comes of that is dropped then.
 async fn begin(
-    host: Arc<dyn Host>,
+    commands: &Arc<Commands>,
     job: Job,
     stdio: [OwnedFd; 3],
     terminal: bool,
 ) -> Result<Running, Rejected> {
+    let commands = Arc::clone(commands);
     let begun = tokio::task::spawn_blocking(move || {
-        host.exec(&job, stdio, terminal)?;
-        Ok::<_, Failure>(Running { host, job: job.id })
+        commands.jobs().insert(job.id.clone());
+        let running = Running { job: job.id.clone(), commands };
+        running.commands.host.exec(&job, stdio, terminal)?;
+        Ok::<_, Failure>(running)
     });
     let begun = begun.await;
     Ok(begun.map_err(|e| Rejected::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", e.to_string()))??)
@@ -175,13 +212,8 @@ async fn begin(
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let (host, job) = (Arc::clone(&self.host), std::mem::take(&mut self.job));
-        let forget = move || {
-            let killed = host.perform(&Op::KillJob { job: job.clone() }, &NoWitness);
-            if let Err(failure) = killed.and_then(|_| host.forget_job(&job)) {
-                tracing::debug!(%failure, job, "a command could not be forgotten");
-            }
-        };
+        let (commands, job) = (Arc::clone(&self.commands), std::mem::take(&mut self.job));
+        let forget = move || commands.end_one(&job);
         // The keeper's answer is waited for, which no thread of the API does.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(forget)),
@@ -244,7 +276,8 @@ mod tests {
             console_below: None,
         };
         let (_ours, theirs) = streams(None).unwrap();
-        let mut asked = Box::pin(begin(Arc::new(sim.clone()), job, theirs, false));
+        let commands = Arc::new(Commands::new(Arc::new(sim.clone())));
+        let mut asked = Box::pin(begin(&commands, job, theirs, false));
         // Once: the keeper is being asked when the caller's request goes.
         let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
         assert!(waits.await, "it was to wait for the keeper");

@@ -28,6 +28,7 @@ use axum::routing::{delete, get, post, put};
 use tokio::net::UnixListener;
 use utoipa::OpenApi;
 
+use super::GRACE;
 use super::driver::{Ending, Handle};
 use super::names::Zones;
 use crate::lifecycle::engine::Refusal;
@@ -49,6 +50,8 @@ pub struct Api {
     copying: Arc<tokio::sync::Mutex<()>>,
     /// Told when somebody asks the daemon to end.
     ended: Arc<tokio::sync::Notify>,
+    /// What runs for those who are connected.
+    commands: Arc<exec::Commands>,
 }
 
 /// The published description: `warren config openapi` and `/openapi.json`.
@@ -200,7 +203,17 @@ impl Api {
         names: Arc<Zones>,
     ) -> Self {
         let (state_dir, rights) = (Arc::new(state_dir), Arc::new(rights));
-        Self { handle, host, state_dir, rights, names, copying: Arc::default(), ended: Arc::default() }
+        let commands = Arc::new(exec::Commands::new(handle.host()));
+        Self {
+            handle,
+            host,
+            state_dir,
+            rights,
+            names,
+            copying: Arc::default(),
+            ended: Arc::default(),
+            commands,
+        }
     }
 
     /// What ends [`serve`](Self::serve) when it is notified.
@@ -262,10 +275,21 @@ impl Api {
                 () = interrupted => {}
             }
         };
-        // Followers of events never end by themselves, so the end waits for nobody.
+        let (ending, told) = tokio::sync::oneshot::channel::<()>();
+        let server = axum::serve(door, service).with_graceful_shutdown(async move { drop(told.await) });
+        // Whoever is being answered has a moment for it. Followers of events never end by themselves: nobody waits for them longer.
         tokio::select! {
-            served = async { axum::serve(door, service).await } => served,
-            () = end => Ok(()),
+            served = async { server.await } => served,
+            () = async {
+                end.await;
+                let _ = ending.send(());
+                tokio::time::sleep(GRACE).await;
+            } => Ok(()),
         }
+    }
+
+    /// Ends the commands that are run by hand: they go with those who carry them, and these go with the daemon.
+    pub fn end_commands(&self) {
+        self.commands.end();
     }
 }

@@ -303,11 +303,7 @@ pub(super) async fn shutdown(
         let message = format!("{} up; take it down first (`warren down`), or say --force", up.join(", "));
         return Err(Rejected::new(StatusCode::CONFLICT, "conflict", message));
     }
-    let ended = std::sync::Arc::clone(&api.ended);
-    // After the answer is out.
-    tokio::spawn(async move {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        ended.notify_one();
-    });
+    // Whoever is being answered, as this one, has his answer before the end.
+    api.ended.notify_one();
     Ok(Json(json!({ "ending": true, "up": up })))
 }

@@ -56,11 +56,18 @@ pub fn run_within<S: AsRef<std::ffi::OsStr>>(
     arguments: &[S],
     bound: Duration,
 ) -> Result<Said, Failure> {
+    let (hand, handed) = mpsc::channel::<std::process::Child>();
+    let (done, ended) = mpsc::channel();
+    // Nobody hears of one that ends after it was given up; it is reaped all the same. The thread comes first: without one nothing
+    // is started.
+    waiter(program, move || {
+        if let Ok(child) = handed.recv() {
+            let _ = done.send(child.wait_with_output());
+        }
+    })?;
     start(program, arguments, "", |child| {
         let group = Pid::from_raw(child.id().cast_signed());
-        let (done, ended) = mpsc::channel();
-        // Nobody hears of one that ends after it was given up; it is reaped all the same.
-        std::thread::spawn(move || drop(done.send(child.wait_with_output())));
+        let _ = hand.send(child);
         if let Ok(output) = ended.recv_timeout(bound) {
             return output.map_err(|error| failed(program, &error));
         }
@@ -73,6 +80,14 @@ pub fn run_within<S: AsRef<std::ffi::OsStr>>(
                 .hint(format!("`procstat -kk {group}` shows where; what it was to do may yet be done")),
         })
     })
+}
+
+/// A thread, where one can be had.
+fn waiter(
+    program: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, Failure> {
+    std::thread::Builder::new().spawn(work).map_err(|error| failed(program, &error))
 }
 
 fn failed(program: &str, error: &std::io::Error) -> Failure {
@@ -95,16 +110,20 @@ fn start<S: AsRef<std::ffi::OsStr>>(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(program, &error))?;
-    let mut stdin = child.stdin.take();
     let text = input.to_owned();
-    // From a thread: a program that prints much before it has read all would wait for us, and we for it.
-    let writer = std::thread::spawn(move || {
-        if let Some(stdin) = &mut stdin {
+    let (hand, handed) = mpsc::channel::<std::process::ChildStdin>();
+    // From a thread: a program that prints much before it has read all would wait for us, and we for it. The thread comes first: a
+    // program that was started and reads nothing would do what nothing says, pfctl(8) load an empty anchor.
+    let writer = waiter(program, move || {
+        if let Ok(mut stdin) = handed.recv() {
             // One that does not read to the end says why by its status.
             let _ = stdin.write_all(text.as_bytes());
         }
-    });
+    })?;
+    let mut child = command.spawn().map_err(|error| failed(program, &error))?;
+    if let Some(stdin) = child.stdin.take() {
+        let _ = hand.send(stdin);
+    }
     let output = wait(child)?;
     let _ = writer.join();
     Ok(Said {
