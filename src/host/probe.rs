@@ -107,17 +107,18 @@ mod tests {
         port
     }
 
-    fn ask(answer: &'static [u8]) -> Result<(), Failure> {
-        http("127.0.0.1".parse().unwrap(), server(answer), "/health", Duration::from_millis(200))
+    fn ask(answer: &'static [u8], patience: Duration) -> Result<(), Failure> {
+        http("127.0.0.1".parse().unwrap(), server(answer), "/health", patience)
     }
 
     #[test]
     fn the_status_decides() {
-        assert_eq!(ask(b"HTTP/1.1 204 No Content\r\n\r\n"), Ok(()));
-        assert_eq!(ask(b"HTTP/1.0 302 Found\r\n"), Ok(()));
-        assert!(ask(b"HTTP/1.1 500 Oh\r\n\r\n").unwrap_err().message.ends_with("status 500"));
-        assert!(ask(b"SSH-2.0-x\r\n").unwrap_err().message.contains("not HTTP"));
-        assert!(ask(b"HTTP/1.1 200").unwrap_err().message.contains("timed out"));
+        let (long, short) = (Duration::from_secs(20), Duration::from_millis(200));
+        assert_eq!(ask(b"HTTP/1.1 204 No Content\r\n\r\n", long), Ok(()));
+        assert_eq!(ask(b"HTTP/1.0 302 Found\r\n", long), Ok(()));
+        assert!(ask(b"HTTP/1.1 500 Oh\r\n\r\n", long).unwrap_err().message.ends_with("status 500"));
+        assert!(ask(b"SSH-2.0-x\r\n", long).unwrap_err().message.contains("not HTTP"));
+        assert!(ask(b"HTTP/1.1 200", short).unwrap_err().message.contains("timed out"));
     }
 
     #[test]

@@ -161,8 +161,11 @@ fn lock(path: &Path) -> Result<Flock<File>, Failure> {
         .map_err(what)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
-            lock.set_len(0).and_then(|()| lock.rewind()).map_err(what)?;
-            writeln!(lock, "{}", std::process::id()).map_err(what)?;
+            // For people only: a full disk keeps no keeper from starting.
+            let _ = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| writeln!(lock, "{}", std::process::id()));
             Ok(lock)
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {

@@ -190,7 +190,7 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
         other => (other.to_owned(), String::new()),
     };
     let unit = world.engine.state.unit(id);
-    let another = world.engine.state.fabrics.values().any(|f| f.services.values().any(|s| s.failures > 0));
+    let another = world.engine.state.fabrics.values().any(|f| f.services.values().any(|s| s.not_before > 0));
     let does = match (kind, way.as_str(), unit.map(|u| u.stage)) {
         ("step-failed", _, Some(Stage::Failed)) => {
             "goes on with all that does not need it, and keeps the rest"
@@ -200,6 +200,9 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
             "takes the start back, tries another after a pause"
         }
         ("step-failed", "up" | "join", None) => "takes the start back",
+        ("step-failed", "leave" | "down", None) if of_unit("left") => {
+            "goes on with all that does not need it, keeps the rest and tries it again by itself"
+        }
         ("step-failed", "leave" | "down", None) => "reports it and goes on",
         ("step-failed", ..) => "goes on",
         ("policy-failed", ..) => "keeps the rules there are, loads anew at the next change or look",
