@@ -156,7 +156,8 @@ fn a_timeout_kills_the_whole_group() {
     let command =
         format!("(sleep 1000 & echo $! > {0}; wait) & echo $! > {1}; wait", it.path("a"), it.path("b"));
     let mut late = job("late", &command);
-    late.timeout = Some(Duration::from_millis(400));
+    // Within it both must have been forked, and written down.
+    late.timeout = Some(Duration::from_secs(3));
     assert_eq!(it.client.run(&late, host(), &NoWitness).unwrap(), Status::TimedOut);
     for name in ["a", "b"] {
         let pid = it.read(name).trim().parse().unwrap();
@@ -700,6 +701,14 @@ mod as_root {
                     nix::unistd::Pid::from_raw(self.1),
                     nix::sys::signal::Signal::SIGKILL,
                 );
+                // Who killed `unshare` as well would have the process inside reaped by somebody else, at some time. It ends by
+                // itself once it has reaped it; where that one could not be killed nobody waits for ever.
+                for _ in 0..3000 {
+                    if !matches!(self.0.try_wait(), Ok(None)) {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 let _ = self.0.kill();
                 let _ = self.0.wait();
             }
