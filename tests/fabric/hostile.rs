@@ -1,11 +1,13 @@
 //! Instances that mean harm. Each test names the guard without which it fails.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::lab::{HEAD, Lab, beacon, bomb, free_port, possible, text, wait};
+use crate::lab::{HEAD, Lab, answered, beacon, bomb, free_port, possible, text, wait};
 
 /// The variable that turns a run of this program, inside an instance, into an attacker.
 const ATTACK: &str = "WARREN_TEST_ATTACK";
@@ -79,7 +81,7 @@ fn a_root_of_links_leads_nowhere() {
              [services.one.jail]\n\"exec.prestart\" = \"{look}\"\n\"mount.devfs\" = true\n\"mount.procfs\" = true\n"
         );
         let file = lab.file("w.toml", &format!("{template}{service}"));
-        let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "20s"]);
+        let up = lab.warren(&["up", file.to_str().unwrap(), "--timeout", "100s"]);
         // A link at the very place of a file is replaced in the clone; one on the way, or under a mount, is refused. There is no libc
         // in this root, so nothing gets to run in any case.
         assert!(!up.status.success(), "{links:?}: {}", text(&up));
@@ -180,22 +182,18 @@ fn arm(lab: &Lab) {
     std::fs::copy(std::env::current_exe().unwrap(), lab.path().join("attacker")).unwrap();
 }
 
-/// This program inside an instance.
+/// What runs this program inside an instance.
+fn attacking(lab: &Lab, instance: &str, how: &str) -> Vec<String> {
+    let (how, me) = (format!("{ATTACK}={how}"), lab.path().join("attacker").display().to_string());
+    let words = ["exec", instance, "--", "env", &how, &me];
+    let test = ["hostile::attacker", "--exact", "--ignored", "--nocapture"];
+    words.into_iter().chain(test).map(str::to_owned).collect()
+}
+
+/// This program inside an instance, to its end.
 fn attack(lab: &Lab, instance: &str, how: &str) -> String {
-    let me = lab.path().join("attacker");
-    let words = [
-        "exec",
-        instance,
-        "--",
-        "env",
-        &format!("{ATTACK}={how}"),
-        me.to_str().unwrap(),
-        "hostile::attacker",
-        "--exact",
-        "--ignored",
-        "--nocapture",
-    ];
-    lab.ok(&words)
+    let words = attacking(lab, instance, how);
+    lab.ok(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn mac(text: &str) -> [u8; 6] {
@@ -255,6 +253,8 @@ mod raw {
 
     /// In every forged frame, with a number behind it.
     const MARK: &[u8] = b"WARREN-FORGED-";
+    /// What stands behind it in the frame that is not.
+    const HONEST: &str = "honest";
 
     fn open(interface: &str) -> OwnedFd {
         let all = (libc::ETH_P_ALL as u16).to_be();
@@ -287,10 +287,11 @@ mod raw {
         frames.iter().filter(taken).count()
     }
 
-    /// The marked frames that come in, by the text of their mark.
+    /// The marked frames that come in, by the text of their mark: until a second after the honest one, which is sent last.
     pub fn marked(interface: &str, time: Duration) -> Vec<String> {
         let socket = open(interface);
-        let end = Instant::now() + time;
+        println!("listening");
+        let mut end = Instant::now() + time;
         let mut seen = Vec::new();
         let mut buffer = [0; 2048];
         while Instant::now() < end {
@@ -303,12 +304,12 @@ mod raw {
                 Ok(length) => {
                     let frame = &buffer[..length];
                     if let Some(at) = frame.windows(MARK.len()).position(|w| w == MARK) {
-                        let end = (at + MARK.len() + 8).min(length);
-                        seen.push(
-                            String::from_utf8_lossy(&frame[at + MARK.len()..end])
-                                .trim_end_matches('\0')
-                                .to_owned(),
-                        );
+                        let text = &frame[at + MARK.len()..(at + MARK.len() + 8).min(length)];
+                        let text = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();
+                        if text == HONEST {
+                            end = Instant::now() + Duration::from_secs(1);
+                        }
+                        seen.push(text);
                     }
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
@@ -343,7 +344,7 @@ mod raw {
         packet
     }
 
-    /// One honest frame, and one of each kind that must not pass.
+    /// One of each kind that must not pass, and an honest one behind them.
     pub fn forged(own_mac: &[u8; 6], own: Ipv4Addr, victim: Ipv4Addr) -> Vec<Vec<u8>> {
         let mac = *own_mac;
         let other = [0x02, 0x66, 0x66, 0x66, 0x66, 0x66];
@@ -368,7 +369,6 @@ mod raw {
         let advertisement = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
         let neighbour = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &anothers].concat();
         vec![
-            ether(mac, 0x0800, &ipv4(own, all, (4000, 4000), &mark("honest"))),
             ether(other, 0x0800, &ipv4(own, all, (4000, 4000), &mark("mac"))),
             ether(mac, 0x0800, &ipv4(victim, all, (4000, 4000), &mark("ip"))),
             ether(mac, 0x0806, &arp(mac, victim, "arp-ip")),
@@ -386,6 +386,7 @@ mod raw {
                 &[&[0, 5, 8, 0][..], &ipv4(victim, all, (4000, 4000), &mark("vlan"))].concat(),
             ),
             ether(mac, 0x88cc, &mark("lldp")),
+            ether(mac, 0x0800, &ipv4(own, all, (4000, 4000), &mark(HONEST))),
         ]
     }
 
@@ -422,14 +423,16 @@ fn forged_frames_are_seen_by_nobody() {
     let (attacker, victim) = (of(0, "name"), of(1, "name"));
     let (own, other) = (lab.address(&attacker), lab.address(&victim));
     let mac = mac_of(&lab, &attacker);
-    let seen = std::thread::scope(|scope| {
-        let listener = scope.spawn(|| attack(&lab, &victim, "listen 3"));
-        std::thread::sleep(Duration::from_secs(1));
-        let sent = attack(&lab, &attacker, &format!("frames {mac} {own} {other}"));
-        assert!(sent.contains("sent 13"), "{sent}");
-        listener.join().unwrap()
-    });
-    let seen: Vec<&str> = seen.lines().filter_map(|l| l.trim().strip_prefix("saw ")).collect();
+    let words = attacking(&lab, &victim, "listen 60");
+    let mut listener = lab.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut listener = listener.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("listening")), "nobody listens{}", lab.daemon_log());
+    let sent = attack(&lab, &attacker, &format!("frames {mac} {own} {other}"));
+    assert!(sent.contains("sent 13"), "{sent}");
+    let seen: Vec<String> =
+        lines.filter_map(|line| line.trim().strip_prefix("saw ").map(str::to_owned)).collect();
+    assert!(listener.wait().unwrap().success());
     assert_eq!(seen, ["honest"], "forged frames came through");
     lab.ok(&["down", "t"]);
     lab.assert_nothing_left();
@@ -468,12 +471,12 @@ fn floods_of_dhcp_and_dns_leave_the_others_served_and_take_no_name() {
             "--",
             "dig",
             "+short",
-            "+time=2",
-            "+tries=2",
+            "+time=1",
+            "+tries=30",
             "@10.99.0.1",
             "one.t.internal",
         ]);
-        assert_eq!(inside.trim(), one);
+        assert_eq!(answered(&inside).trim(), one);
         for flood in floods {
             let sent = flood.join().unwrap();
             let count: u64 =
@@ -485,8 +488,8 @@ fn floods_of_dhcp_and_dns_leave_the_others_served_and_take_no_name() {
     let all = lab.ok(&["dns", "ls", "--json"]);
     let named = |text: &str, name: &str| text.matches(name).count();
     assert_eq!(named(&all, "\"one.t.internal."), named(&before, "\"one.t.internal."), "{all}");
-    let answer = text(&lab.host(&["dig", "+short", "@10.99.0.1", "one.t.internal"]));
-    assert_eq!(answer.trim(), one);
+    let dig = ["dig", "+short", "+time=20", "+tries=1", "@10.99.0.1", "one.t.internal"];
+    assert_eq!(answered(&text(&lab.host(&dig))).trim(), one);
     wait("the late one's lease", || lab.ok(&["lease", "ls", "--json"]).contains("bound"));
     let leases = lab.json(&["lease", "ls"]);
     let bound = leases.as_array().unwrap().iter().filter(|l| l["state"] == "bound").count();

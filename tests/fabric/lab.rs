@@ -286,14 +286,14 @@ impl Drop for Lab {
     }
 }
 
-/// Waits until something holds, at most a minute; three on FreeBSD, which may run under emulation.
+/// Waits until something holds, at most three minutes: the machine may be busy, and FreeBSD run under emulation.
 pub fn wait(what: &str, holds: impl FnMut() -> bool) {
     wait_and_tell(what, String::new, holds);
 }
 
 /// The same; in vain, `tell` says more.
 fn wait_and_tell(what: &str, tell: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(if cfg!(target_os = "freebsd") { 180 } else { 60 });
+    let end = Instant::now() + Duration::from_secs(180);
     while !holds() {
         assert!(Instant::now() < end, "waited in vain for {what}{}", tell());
         std::thread::sleep(Duration::from_millis(50));
@@ -302,7 +302,20 @@ fn wait_and_tell(what: &str, tell: impl Fn() -> String, mut holds: impl FnMut() 
 
 /// A free port of the machine.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    let [port] = free_ports();
+    port
+}
+
+/// Free ports of the machine, no two of them the same: each is held until all are known.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| std::net::TcpListener::bind("0.0.0.0:0").unwrap());
+    std::array::from_fn(|n| held[n].local_addr().unwrap().port())
+}
+
+/// What `dig +short` answers with, without what it says of a try that had no answer: `;; communications error …`, on the same stream.
+#[cfg(target_os = "linux")]
+pub fn answered(dig: &str) -> String {
+    dig.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect()
 }
 
 pub fn text(output: &Output) -> String {
