@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use hickory_proto::rr::RecordType;
 use tokio::task::spawn_blocking;
 use warren_dns::Change;
 use warren_dns::Transport;
+use warren_dns::forward::Patience;
 use warren_dns::server::{Limits, Policy, Rate, Server};
 
 async fn udp(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
@@ -122,7 +123,9 @@ async fn it_does_not_ask_itself() {
 #[tokio::test]
 async fn too_many_forwards_are_refused_a_place() {
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let limits = Limits { forwards: 10, forwards_per_client: 1, ..limits() };
+    // The first holds its place for so long: the second must come meanwhile.
+    let patience = Patience { attempt: Duration::from_secs(5), rounds: 1, total: Duration::from_secs(5) };
+    let limits = Limits { forwards: 10, forwards_per_client: 1, patience, ..limits() };
     let run = start(&[mute.local_addr().unwrap()], limits);
     let first = tokio::spawn(udp(run.address, "silent.example.org", RecordType::A));
     // The first has its place once the upstream has heard of it.
@@ -162,7 +165,7 @@ async fn tcp_pipelines_and_answers_as_ready() {
 
 #[tokio::test]
 async fn tcp_limits() {
-    let limits = Limits { connections_per_client: 2, tcp_idle: Duration::from_millis(300), ..limits() };
+    let limits = Limits { connections_per_client: 2, tcp_idle: Duration::from_secs(3), ..limits() };
     let run = start(&[], limits);
     let server = run.address;
     spawn_blocking(move || {
@@ -229,26 +232,38 @@ async fn a_shutdown_answers_all_that_it_took_out_of_its_socket() {
         let server = Server::new(Arc::clone(&snapshot), Policy::default(), limits());
         let address = server.add_udp(socket.try_clone().unwrap()).unwrap();
         let ask = ask.clone();
+        let (first, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (had, ended) = (Arc::clone(&first), Arc::clone(&over));
         // Some on their way all the time, never more than the socket has room for.
         let client = spawn_blocking(move || {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.connect(address).unwrap();
-            client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
             let (mut sent, mut answered) = (0, 0);
             loop {
                 while sent < answered + 24 {
                     client.send(&ask).unwrap();
                     sent += 1;
                 }
+                // Looked at before: while the server runs, want of an answer says nothing.
+                let last = ended.load(Ordering::SeqCst);
                 match client.recv(&mut [0; 1500]) {
-                    Ok(_) => answered += 1,
-                    Err(_) => return (sent, answered),
+                    Ok(_) => {
+                        answered += 1;
+                        had.store(true, Ordering::SeqCst);
+                    }
+                    Err(_) if last => return (sent, answered),
+                    Err(_) => {}
                 }
             }
         });
+        while !first.load(Ordering::SeqCst) && !client.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         tokio::time::sleep(Duration::from_millis(5 + round % 7)).await;
         assert!(server.shutdown(PATIENT).await);
         drop(server);
+        over.store(true, Ordering::SeqCst);
         let (sent, answered) = client.await.unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut left = 0;
@@ -328,10 +343,12 @@ async fn a_client_that_floods_is_held_back_and_its_neighbour_is_not() {
     let address = run.address;
     let (whole, empty) = spawn_blocking(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         socket.connect(address).unwrap();
         let (mut whole, mut empty) = (0, 0);
-        for _ in 0..10 {
+        for round in 0..10 {
+            // What is not there at the last look is counted as held back.
+            let patience = if round < 9 { Duration::from_millis(500) } else { Duration::from_secs(3) };
+            socket.set_read_timeout(Some(patience)).unwrap();
             for _ in 0..50 {
                 socket.send(&query("web.shop.internal", RecordType::A, true)).unwrap();
             }

@@ -64,7 +64,7 @@ pub fn sockets() -> (UdpSocket, TcpListener) {
 }
 
 pub fn limits() -> Limits {
-    let patience = Patience { attempt: Duration::from_millis(400), rounds: 1, total: Duration::from_secs(3) };
+    let patience = Patience { attempt: Duration::from_secs(2), rounds: 1, total: Duration::from_secs(10) };
     Limits { patience, ..Limits::default() }
 }
 
