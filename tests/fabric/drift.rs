@@ -65,7 +65,7 @@ fn a_renamed_gateway_and_an_unmounted_volume_come_back_and_a_stranger_stays() {
 
     // And under a living one, which looks every 30 seconds.
     host(&["umount", &mount]);
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     while !told(&lab, "mended", &mount) {
         assert!(Instant::now() < end, "the mount was not put back{}", lab.daemon_log());
         std::thread::sleep(Duration::from_millis(500));
@@ -230,7 +230,7 @@ fn what_is_set_otherwise_by_hand_is_set_right() {
             lab.kill_daemon();
             lab.start_daemon();
         }
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(180);
         while !told(&lab, "mended", what) {
             assert!(Instant::now() < end, "{what} was not put right{}", lab.daemon_log());
             std::thread::sleep(Duration::from_millis(200));

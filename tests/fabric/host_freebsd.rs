@@ -8,8 +8,10 @@ use nix::unistd::Pid;
 
 use crate::lab::Lab;
 
-/// `ping` that gives up after two seconds.
+/// `ping` that gives up after two seconds: where nothing is to answer.
 pub const PING: [&str; 5] = ["ping", "-c", "1", "-t", "2"];
+/// `ping` that does not give up because the machine is busy: where something is.
+pub const PATIENT_PING: [&str; 5] = ["ping", "-c", "1", "-t", "20"];
 /// The host's address towards the outside.
 pub const HOST: &str = "192.0.2.1";
 /// The outside's own.

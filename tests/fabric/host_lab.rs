@@ -6,8 +6,10 @@ use nix::unistd::Pid;
 
 use crate::lab::Lab;
 
-/// `ping` that gives up after two seconds.
+/// `ping` that gives up after two seconds: where nothing is to answer.
 pub const PING: [&str; 5] = ["ping", "-c", "1", "-W", "2"];
+/// `ping` that does not give up because the machine is busy: where something is.
+pub const PATIENT_PING: [&str; 5] = ["ping", "-c", "1", "-W", "20"];
 
 /// What is missing for a lab.
 pub fn missing() -> Vec<String> {
@@ -41,7 +43,7 @@ pub fn fetch(port: u16) -> Result<String, String> {
     use std::io::{Read, Write};
     let mut stream =
         std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("connect: {error}"))?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     let get = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(get).map_err(|error| format!("write: {error}"))?;
     let mut answer = String::new();
@@ -49,8 +51,11 @@ pub fn fetch(port: u16) -> Result<String, String> {
     if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("the answer is {answer:?}")) }
 }
 
-/// Whether a process has given up its descriptors: it is a zombie, or gone. Its memory goes before its sockets do.
+/// Whether a process has given up its descriptors: all its threads are zombies, or it is gone. Its memory goes before its sockets do,
+/// and its first thread may be a zombie while others have yet to end.
 pub fn is_dead(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+        .all(|stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::dice::Dice;
-use crate::lab::{HEAD, Lab, beacon, free_port, possible, times, wait};
+use crate::lab::{HEAD, Lab, beacon, free_ports, possible, times, wait};
 use crate::questions::Names;
 use crate::traffic::Traffic;
 
@@ -46,7 +46,7 @@ fn killed_at_any_moment_of_a_mixed_load_it_loses_and_leaks_nothing() {
     }
     let kills = times("WARREN_KILLS", 12);
     let mut dice = Dice::thrown();
-    let (port, dns) = (free_port(), free_port());
+    let [port, dns] = free_ports();
     let lab = Lab::new().variable("WARREN_DNS", format!("127.0.0.1:{dns}"));
     let front = beacon("front", &format!("replicas = 2\npublish = [\"{port}:80\"]"));
     let pool = noting(

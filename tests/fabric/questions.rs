@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// After which a resolver asks again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_secs(2);
+/// Within which a question that is not lost is answered, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks for a name again and again, one question at a time: an answer that comes late counts with its lateness. What a daemon
 /// had taken out of its socket dies with it when it is killed, so a question without an answer is asked once more, as every
@@ -39,11 +41,11 @@ impl Names {
                 answers.asked += 1;
                 let began = Instant::now();
                 let first = Question::ask(server, &query);
-                match first.answer(PATIENCE) {
+                match first.answer(AGAIN) {
                     Some(true) => answers.latest = answers.latest.max(began.elapsed()),
                     None if Question::ask(server, &query).answer(PATIENCE) == Some(true) => {
                         // Late is not lost.
-                        match first.answer(Duration::from_millis(1)) {
+                        match first.answer(PATIENCE) {
                             Some(true) => answers.latest = answers.latest.max(began.elapsed()),
                             _ => answers.again += 1,
                         }
