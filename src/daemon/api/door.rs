@@ -219,18 +219,18 @@ mod tests {
         let path = dir.path().join("api.sock");
         let rights = Rights { owner: nix::unistd::geteuid().as_raw(), ..Rights::default() };
         let mut door = Door::new(UnixListener::bind(&path).unwrap(), Arc::new(rights));
-        door.silence = Duration::from_millis(100);
+        door.silence = Duration::from_secs(2);
         let _silent = Client::connect(&path).await.unwrap();
         let (mut inside, _) = door.accept().await;
         let mut byte = [0];
-        let closed = tokio::time::timeout(Duration::from_secs(10), inside.read(&mut byte)).await;
+        let closed = tokio::time::timeout(Duration::from_secs(30), inside.read(&mut byte)).await;
         let closed = closed.expect("it keeps its place").unwrap_err();
         assert_eq!(closed.kind(), std::io::ErrorKind::TimedOut);
         let mut asking = Client::connect(&path).await.unwrap();
         let (mut inside, _) = door.accept().await;
         asking.write_all(b"G").await.unwrap();
         assert_eq!(inside.read(&mut byte).await.unwrap(), 1);
-        let more = tokio::time::timeout(Duration::from_millis(400), inside.read(&mut byte)).await;
+        let more = tokio::time::timeout(Duration::from_secs(4), inside.read(&mut byte)).await;
         assert!(more.is_err(), "closed although it had asked: {more:?}");
     }
 

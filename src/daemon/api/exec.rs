@@ -278,8 +278,10 @@ mod tests {
         let (_ours, theirs) = streams(None).unwrap();
         let commands = Arc::new(Commands::new(Arc::new(sim.clone())));
         let mut asked = Box::pin(begin(&commands, job, theirs, false));
-        // Once: the keeper is being asked when the caller's request goes.
-        let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending()));
+        // Once: the keeper is being asked when the caller's request goes. While it is looked at the sim answers nobody.
+        let waits = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(sim.look(|_| asked.as_mut().poll(cx).is_pending()))
+        });
         assert!(waits.await, "it was to wait for the keeper");
         drop(asked);
         let killed = || sim.log().contains(&Op::KillJob { job: "a.exec".into() });
