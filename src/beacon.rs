@@ -18,7 +18,7 @@ const MAX_REQUEST: usize = 8 << 10;
 /// The longest page taken from a peer.
 const MAX_PAGE: u64 = 64 << 10;
 /// How long one connection may take in all.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Connections at a time; further ones wait in the backlog.
 const CONNECTIONS: usize = 256;
 

@@ -224,12 +224,12 @@ pub fn processes_are_ended_and_counted(lab: &Lab, _: &mut Talk) {
     // The shell's own `sleep` shows that its trap is set.
     eventually("both run", || lab.observe(&[]).unwrap().jails[&jail].processes >= 3);
     perform(lab, &Op::JailTerm { jail: jail.clone(), wait: Duration::from_millis(300) });
-    let exit = exits.recv_timeout(Duration::from_secs(5)).unwrap();
+    let exit = exits.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!((exit.job, exit.status), (polite.clone(), Status::Signaled(15)));
     assert!(lab.observe(&[]).unwrap().jails[&jail].processes >= 1);
     perform(lab, &Op::JailKill { jail: jail.clone() });
     assert_eq!(lab.observe(&[]).unwrap().jails[&jail].processes, 0);
-    let exit = exits.recv_timeout(Duration::from_secs(5)).unwrap();
+    let exit = exits.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!((exit.job.as_str(), exit.status), (stubborn.as_str(), Status::Signaled(9)));
     assert_eq!(lab.job(&polite).unwrap(), JobState::Ended(Status::Signaled(15)));
     lab.forget_job(&polite).unwrap();

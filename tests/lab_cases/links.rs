@@ -34,11 +34,11 @@ fn received(lab: &Lab, instance: &Instance) -> u64 {
 pub fn neighbours_talk_and_others_do_not_hear(lab: &Lab, _: &mut Talk) {
     let network = Network::new(lab, 0x2222_3333);
     let [one, two, three] = [11, 12, 13].map(|number| Instance::new(lab, Some(&network), number));
-    one.run(lab, "busybox ping -c 1 -W 2 10.77.0.12").unwrap();
-    one.run(lab, "busybox ping -c 1 -W 2 10.77.0.1").unwrap();
-    one.run(lab, "busybox ping6 -c 1 -W 2 fd77::c").unwrap();
+    one.run(lab, "busybox ping -c 1 -W 20 10.77.0.12").unwrap();
+    one.run(lab, "busybox ping -c 1 -W 20 10.77.0.1").unwrap();
+    one.run(lab, "busybox ping6 -c 1 -W 20 fd77::c").unwrap();
     let before = received(lab, &three);
-    one.run(lab, "busybox ping -c 20 -i 0.01 -W 2 10.77.0.12").unwrap();
+    one.run(lab, "busybox ping -c 20 -i 0.01 -W 20 10.77.0.12").unwrap();
     let heard = received(lab, &three) - before;
     assert!(heard < 5, "the third heard {heard} of 40 frames that were not for it");
     // The host reaches them, too.
@@ -47,13 +47,13 @@ pub fn neighbours_talk_and_others_do_not_hear(lab: &Lab, _: &mut Talk) {
         &Op::Run(warren::host::Job {
             id: crate::lab_support::instance::fresh("host"),
             jail: None,
-            command: warren::config::spec::CommandLine::Shell("busybox ping -c 1 -W 2 10.77.0.13".into()),
+            command: warren::config::spec::CommandLine::Shell("busybox ping -c 1 -W 20 10.77.0.13".into()),
             env: Default::default(),
             clean_env: false,
             user: None,
             system_jail_user: false,
             fib: None,
-            timeout: Some(Duration::from_secs(10)),
+            timeout: Some(Duration::from_secs(60)),
             log: "host".into(),
             consolelog: None,
             console_below: None,
@@ -69,7 +69,7 @@ pub fn neighbours_talk_and_others_do_not_hear(lab: &Lab, _: &mut Talk) {
 pub fn a_stolen_address_is_dropped(lab: &Lab, _: &mut Talk) {
     let network = Network::new(lab, 0x4444_5555);
     let (thief, victim) = (Instance::new(lab, Some(&network), 21), Instance::new(lab, Some(&network), 22));
-    thief.run(lab, "busybox ping -c 1 -W 2 10.77.0.1").unwrap();
+    thief.run(lab, "busybox ping -c 1 -W 20 10.77.0.1").unwrap();
     // Another address of the network.
     thief.run(lab, "ip addr add 10.77.0.99/24 dev eth0").unwrap();
     assert!(thief.run(lab, "busybox ping -c 1 -W 1 -I 10.77.0.99 10.77.0.1").is_err());
@@ -77,7 +77,7 @@ pub fn a_stolen_address_is_dropped(lab: &Lab, _: &mut Talk) {
     let mac = Instance::mac(22).map(|byte| format!("{byte:02x}")).join(":");
     thief.run(lab, &format!("ip link set eth0 down && ip link set eth0 address {mac} && ip link set eth0 up && ip route replace default via 10.77.0.1")).unwrap();
     assert!(thief.run(lab, "busybox ping -c 2 -W 1 10.77.0.1").is_err());
-    victim.run(lab, "busybox ping -c 1 -W 2 10.77.0.1").unwrap();
+    victim.run(lab, "busybox ping -c 1 -W 20 10.77.0.1").unwrap();
     thief.remove(lab);
     victim.remove(lab);
     network.remove(lab);

@@ -33,7 +33,7 @@ fn policy(network: &Network, port: u16) -> Policy {
 /// What the machine gets from a port of its loopback.
 fn get(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(b"GET /name HTTP/1.0\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
@@ -50,11 +50,12 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     let http = |path: &str| Op::Probe {
         question: Question::Http { port: 8000, path: path.into() },
         address,
-        timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(20),
     };
     eventually("the server answers", || lab.perform(&http("/name"), &NoWitness).is_ok());
     assert!(fails(lab, &http("/nothing")).message.contains("404"));
-    let tcp = |port| Op::Probe { question: Question::Tcp { port }, address, timeout: Duration::from_secs(2) };
+    let tcp =
+        |port| Op::Probe { question: Question::Tcp { port }, address, timeout: Duration::from_secs(20) };
     perform(lab, &tcp(8000));
     fails(lab, &tcp(8001));
 
@@ -62,8 +63,8 @@ pub fn inside(lab: &Lab, talk: &mut Talk) {
     // The outside has no route to the network: it answers only what comes with the host's address.
     assert!(web.run(lab, "busybox ping -c 1 -W 1 192.0.2.2").is_err());
     perform(lab, &load);
-    web.run(lab, "busybox ping -c 1 -W 2 192.0.2.2").unwrap();
-    web.run(lab, "busybox ping6 -c 1 -W 2 2001:db8:ffff::2").unwrap();
+    web.run(lab, "busybox ping -c 1 -W 20 192.0.2.2").unwrap();
+    web.run(lab, "busybox ping6 -c 1 -W 20 2001:db8:ffff::2").unwrap();
     let anchor = format!("warren/{}", network.id);
     perform(
         lab,
@@ -128,7 +129,7 @@ pub fn outside(machine: &mut Outside) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), name, "{error}");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket.send_to(b"x", machine.dns).unwrap();
     let mut buffer = [0; 64];
     let length = socket.recv(&mut buffer).unwrap();
@@ -205,7 +206,7 @@ pub fn daemon_outside(machine: &mut Outside) {
     machine.child.wait().unwrap();
     let text = get(port).unwrap();
     assert!(text.ends_with(&format!("{name}\n")), "{text:?}");
-    open.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    open.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     open.write_all(b"GET /name HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
     open.read_to_string(&mut text).unwrap();

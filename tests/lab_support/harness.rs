@@ -100,7 +100,7 @@ impl Outside {
 /// Nothing happens outside.
 pub fn nothing(_: &mut Outside) {}
 
-/// What a lab could leave on the machine.
+/// What a lab could leave on the machine, where others come and go meanwhile: only what bears its directory, or a name Warren gives.
 #[derive(Debug, PartialEq, Eq)]
 struct Machine {
     interfaces: BTreeSet<String>,
@@ -111,9 +111,11 @@ struct Machine {
 impl Machine {
     fn look(state_dir: &Path) -> Self {
         let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();
-        let interfaces =
-            interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect();
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+        let ours = |name: &&str| warren::ids::Id::of_object(name).is_some() || *name == "wan0";
+        let names = interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let interfaces = names.filter(ours).map(str::to_owned).collect();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = mounts.lines().filter(|line| line.contains(state_dir.to_str().unwrap())).count();
         Self {
             interfaces,
             mounts,

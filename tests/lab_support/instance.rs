@@ -176,7 +176,7 @@ impl Instance {
             user: None,
             system_jail_user: false,
             fib: None,
-            timeout: Some(Duration::from_secs(20)),
+            timeout: Some(Duration::from_secs(60)),
             log: self.id.to_string(),
             consolelog: None,
             console_below: None,

@@ -151,11 +151,22 @@ impl Rig {
     /// The client's kernel asks for the server's Ethernet address now. dhcpcd takes its address off right behind its
     /// RELEASE, and a datagram that still waits for ARP is lost with the address.
     pub fn resolve_server(&self) {
-        // The server answers ARP and no echo: ping's own verdict says nothing.
-        let _ = Command::new("ip")
-            .args(["netns", "exec", &format!("{}c", self.name), "ping", "-c1", "-W1", "10.9.0.2"])
-            .stdout(Stdio::null())
-            .status();
+        let space = format!("{}c", self.name);
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            // The server answers ARP and no echo: ping's own verdict says nothing.
+            let _ = Command::new("ip")
+                .args(["netns", "exec", &space, "ping", "-c1", "-W1", "10.9.0.2"])
+                .stdout(Stdio::null())
+                .status();
+            let known = Command::new("ip").args(["-n", &space, "neigh", "show", "10.9.0.2"]).output();
+            let known = known.expect("ip").stdout;
+            let known = String::from_utf8_lossy(&known);
+            if known.contains("lladdr") {
+                return;
+            }
+            assert!(Instant::now() < end, "the server does not answer ARP: {known:?}");
+        }
     }
 
     pub fn mute_unicast(&self, mute: bool) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::super::Fail;
 
-/// How long one page may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one page may take. One that is lost never comes, one on a busy machine late.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two requests.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A page is not longer.
