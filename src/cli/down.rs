@@ -66,7 +66,7 @@ async fn jails(
     let mut watch = Watch::begin(client, fabric, output, timeout).await?;
     let mut worst = None;
     for (n, service) in going.iter().enumerate() {
-        scale::ask(client, &watch, fabric, service, 0).await?;
+        scale::ask(client, &mut watch, fabric, service, 0).await?;
         let ended = watch.until(Goal::Settled, false).await?;
         let late = matches!(ended, Ended::TimedOut);
         if !matches!(worst, Some(Ended::Stuck(_))) || late {
@@ -99,11 +99,7 @@ pub async fn take(
     timeout: Option<Duration>,
 ) -> Result<u8, Fail> {
     let mut watch = Watch::begin(client, fabric, output, timeout).await?;
-    let asked: Result<Value, Fail> = client.delete(&format!("/v1/fabrics/{}", segment(fabric))).await;
-    if let Err(fail) = asked {
-        watch.finish();
-        return Err(fail);
-    }
+    let _: Value = watch.asking(client.delete(&format!("/v1/fabrics/{}", segment(fabric)))).await?;
     let ended = watch.until(Goal::Gone, false).await?;
     watch.report("down", ended).await
 }

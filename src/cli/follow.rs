@@ -54,6 +54,9 @@ pub struct Watch {
     bar: Option<ProgressBar>,
     begun: Instant,
     timeout: Option<Duration>,
+    interrupt: Interrupts,
+    /// Whether Ctrl-C came while an answer was waited for.
+    interrupted: bool,
     /// Whether nothing is printed while it goes well.
     quiet: bool,
     /// What went wrong, in order.
@@ -63,7 +66,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to follow: what happens after this returns is seen.
+    /// Begins to follow: what happens after this returns is seen, and Ctrl-C no longer ends the program.
     pub async fn begin(
         client: &Client,
         fabric: &str,
@@ -71,6 +74,7 @@ impl Watch {
         timeout: Option<Duration>,
     ) -> Result<Self, Fail> {
         let lines = client.stream("/v1/events?follow=true&now=true").await?;
+        let interrupt = interrupts()?;
         let bar = (!output.json && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(0);
             if let Ok(style) =
@@ -89,6 +93,8 @@ impl Watch {
             bar,
             begun: Instant::now(),
             timeout,
+            interrupt,
+            interrupted: false,
             quiet: false,
             failures: Vec::new(),
             undone: Vec::new(),
@@ -99,6 +105,21 @@ impl Watch {
     pub fn quiet(&mut self) {
         self.finish();
         (self.quiet, self.bar) = (true, None);
+    }
+
+    /// Waits for the answer to what is asked for. Ctrl-C meanwhile is taken up by `until`, which knows what it means; at a second one
+    /// the answer is waited for no longer: a daemon whose disk is full has none.
+    pub async fn asking<T>(&mut self, asked: impl Future<Output = Result<T, Fail>>) -> Result<T, Fail> {
+        match self.interrupt.during(asked).await {
+            Ok((answer, interrupted)) => {
+                self.interrupted |= interrupted;
+                Ok(answer)
+            }
+            Err(fail) => {
+                self.finish();
+                Err(fail)
+            }
+        }
     }
 
     /// Counts something as gone wrong that no event tells of.
@@ -123,11 +144,13 @@ impl Watch {
 
     /// Waits. With `interruptible`, Ctrl-C ends the waiting; otherwise it ends the program, and the daemon goes on.
     pub async fn until(&mut self, goal: Goal, interruptible: bool) -> Result<Ended, Fail> {
+        if std::mem::take(&mut self.interrupted) {
+            return self.interruption(interruptible);
+        }
         let deadline = self.timeout.map(|timeout| self.begun + timeout);
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut happened, mut looked, mut last_event) = (true, Instant::now(), Instant::now());
-        let mut interrupt = interrupts()?;
         loop {
             tokio::select! {
                 event = self.lines.next::<Event>() => match event? {
@@ -143,13 +166,7 @@ impl Watch {
                             .hint("`warren daemon` or `warren up` starts one again: it takes up what was under way"));
                     }
                 },
-                _ = interrupt.recv() => {
-                    if interruptible {
-                        return Ok(Ended::Interrupted);
-                    }
-                    self.finish();
-                    return Err(Fail::of(INTERRUPTED, "interrupted", "no longer waited for; the daemon goes on with it"));
-                }
+                () = self.interrupt.recv() => return self.interruption(interruptible),
                 _ = tick.tick() => {
                     if happened || looked.elapsed() > IDLE {
                         (happened, looked) = (false, Instant::now());
@@ -163,6 +180,14 @@ impl Watch {
                 }
             }
         }
+    }
+
+    fn interruption(&self, interruptible: bool) -> Result<Ended, Fail> {
+        if interruptible {
+            return Ok(Ended::Interrupted);
+        }
+        self.finish();
+        Err(Fail::of(INTERRUPTED, "interrupted", "no longer waited for; the daemon goes on with it"))
     }
 
     async fn judge(&self, goal: Goal, last_event: Instant) -> Result<Option<Ended>, Fail> {
@@ -377,6 +402,30 @@ impl Interrupts {
             _ = self.term.recv() => {}
         }
     }
+
+    /// An answer, and whether one came while it was waited for. At the second it is waited for no longer.
+    pub async fn during<T>(
+        &mut self,
+        asked: impl Future<Output = Result<T, Fail>>,
+    ) -> Result<(T, bool), Fail> {
+        let mut asked = std::pin::pin!(asked);
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                answer = &mut asked => return Ok((answer?, interrupted)),
+                () = self.recv() => {
+                    if interrupted {
+                        return Err(Fail::of(
+                            INTERRUPTED,
+                            "interrupted",
+                            "no longer waited for an answer; the daemon may do what it was asked for",
+                        ));
+                    }
+                    interrupted = true;
+                }
+            }
+        }
+    }
 }
 
 /// From now on Ctrl-C and SIGTERM do not end the program, but come here.
@@ -407,6 +456,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn ctrl_c_while_an_answer_is_waited_for_is_kept_and_a_second_one_ends_the_wait() {
+        use nix::sys::signal::{Signal, raise};
+        // The other sees that one has come.
+        let (mut interrupt, mut other) = (interrupts().unwrap(), interrupts().unwrap());
+        let asked = async {
+            raise(Signal::SIGINT).unwrap();
+            other.recv().await;
+            Ok(7)
+        };
+        let (answer, interrupted) = interrupt.during(asked).await.unwrap();
+        assert_eq!(answer, 7);
+        // Or it comes at once to who waits next.
+        if !interrupted {
+            tokio::time::timeout(Duration::from_secs(30), interrupt.recv()).await.unwrap();
+        }
+        let asked = async {
+            for _ in 0..2 {
+                raise(Signal::SIGINT).unwrap();
+                other.recv().await;
+            }
+            std::future::pending::<Result<(), Fail>>().await
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(30), interrupt.during(asked)).await;
+        assert_eq!(ended.unwrap().unwrap_err().code, INTERRUPTED);
+    }
 
     #[test]
     fn durations_are_those_of_the_file() {

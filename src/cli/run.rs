@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{Lines, segment};
 use super::daemon::{Starting, ensure};
 use super::fail::{INTERRUPTED, LEFT};
-use super::follow::{Goal, Watch, interrupts};
+use super::follow::{Goal, Interrupts, Watch, interrupts};
 use super::out::Output;
 use super::{Client, Context, Fail, events, fabrics, logs, out};
 use crate::config;
@@ -152,17 +152,23 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let mut spec = instance(&args, &own)?;
     let client = ensure(context, &args.starting).await?;
     spec.links = links(&client, &args).await?;
+    // From here on there is something to be taken away again.
+    let mut interrupt = interrupts()?;
     let Some(fabric) = args.fabric.clone() else {
-        let _: Value = client
-            .put(&format!("/v1/fabrics/{own_name}"), &FabricSpec { templates: BTreeMap::new(), ..own })
-            .await?;
-        let ran = attend(&client, &args, &own_name, spec).await;
+        let (path, own) =
+            (format!("/v1/fabrics/{own_name}"), FabricSpec { templates: BTreeMap::new(), ..own });
+        let (_, interrupted): (Value, bool) = interrupt.during(client.put(&path, &own)).await?;
+        let ran = if interrupted {
+            Ok(INTERRUPTED)
+        } else {
+            attend(&client, &args, &own_name, spec, &mut interrupt).await
+        };
         let gone = drop_own(&client, &own_name).await;
         let code = ran?;
         gone?;
         return Ok(code);
     };
-    attend(&client, &args, &fabric, spec).await
+    attend(&client, &args, &fabric, spec, &mut interrupt).await
 }
 
 /// Takes the fabric of its own away.
@@ -170,7 +176,7 @@ async fn drop_own(client: &Client, name: &str) -> Result<(), Fail> {
     // What it would print is nobody's business: JSON is switched off and lines are not asked for.
     let mut watch = Watch::begin(client, name, Output { json: false }, None).await?;
     watch.quiet();
-    let _: Value = client.delete(&format!("/v1/fabrics/{name}")).await?;
+    let _: Value = watch.asking(client.delete(&format!("/v1/fabrics/{name}"))).await?;
     match watch.until(Goal::Gone, false).await? {
         super::follow::Ended::Reached(_) => Ok(()),
         ended => {
@@ -181,15 +187,23 @@ async fn drop_own(client: &Client, name: &str) -> Result<(), Fail> {
 }
 
 /// Starts the instance, passes on what it prints, and waits until it is gone.
-async fn attend(client: &Client, args: &Args, fabric: &str, spec: InstanceSpec) -> Result<u8, Fail> {
+async fn attend(
+    client: &Client,
+    args: &Args,
+    fabric: &str,
+    spec: InstanceSpec,
+    interrupt: &mut Interrupts,
+) -> Result<u8, Fail> {
     let mut told = client.stream("/v1/events?follow=true&now=true").await?;
     let wanted = Run { fabric: fabric.to_owned(), name: args.name.clone(), spec };
-    let answer: Value = client.post("/v1/instances", &wanted).await?;
+    let (answer, mut interrupted): (Value, bool) =
+        interrupt.during(client.post("/v1/instances", &wanted)).await?;
     let id = answer["unit"].as_str().unwrap_or_default().to_owned();
+    if interrupted {
+        let _: Value = client.delete(&format!("/v1/instances/{id}")).await?;
+    }
     let main = format!("{id}.main");
     let mut log: Option<Lines> = client.stream(&format!("/v1/instances/{id}/logs?follow=true")).await.ok();
-    let mut interrupt = interrupts()?;
-    let mut interrupted = false;
     let mut failures: Vec<String> = Vec::new();
     let code = loop {
         tokio::select! {

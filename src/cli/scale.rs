@@ -36,7 +36,7 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     let (service, replicas) = args.wanted;
     let fabric = fabrics::of_service(&client, &service, args.fabric.as_deref()).await?;
     let mut watch = Watch::begin(&client, &fabric, args.output, args.timeout).await?;
-    ask(&client, &watch, &fabric, &service, replicas).await?;
+    ask(&client, &mut watch, &fabric, &service, replicas).await?;
     let ended = watch.until(Goal::Settled, false).await?;
     watch.report("scale", ended).await
 }
@@ -44,12 +44,12 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
 /// Says how many are wanted from now on.
 pub async fn ask(
     client: &Client,
-    watch: &Watch,
+    watch: &mut Watch,
     fabric: &str,
     service: &str,
     replicas: u32,
 ) -> Result<(), Fail> {
     let path = format!("/v1/fabrics/{}/services/{}/scale", segment(fabric), segment(service));
-    let asked: Result<Value, Fail> = client.put(&path, &Scale { replicas }).await;
-    asked.map(drop).inspect_err(|_| watch.finish())
+    let _: Value = watch.asking(client.put(&path, &Scale { replicas })).await?;
+    Ok(())
 }

@@ -27,14 +27,8 @@ pub async fn run(context: &Context, args: Args) -> Result<u8, Fail> {
     // By its id from here on: while it goes, its service's name may come to mean another one.
     let detail: Detail = client.get(&format!("/v1/instances/{}", segment(&args.name))).await?;
     let mut watch = Watch::begin(&client, &detail.instance.fabric, args.output, args.timeout).await?;
-    let asked: Result<Value, Fail> = client.delete(&format!("/v1/instances/{}", detail.instance.id)).await;
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(fail) => {
-            watch.finish();
-            return Err(fail);
-        }
-    };
+    let path = format!("/v1/instances/{}", detail.instance.id);
+    let answer: Value = watch.asking(client.delete(&path)).await?;
     if let (false, Some(replicas)) = (args.output.json, answer["replicas"].as_u64()) {
         out::line(format_args!("{} is wanted with {replicas} instances now", detail.instance.service));
     }

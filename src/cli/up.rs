@@ -87,7 +87,7 @@ pub async fn bring(
 ) -> Result<u8, Fail> {
     tell(&spec.name, &ask(client, spec, true).await?, output);
     let mut watch = Watch::begin(client, &spec.name, output, timeout).await?;
-    ask(client, spec, false).await?;
+    watch.asking(ask(client, spec, false)).await?;
     let ended = watch.until(Goal::Settled, true).await?;
     if !matches!(ended, Ended::Interrupted) {
         return watch.report("up", ended).await;
@@ -97,8 +97,8 @@ pub async fn bring(
     if !output.json {
         out::note("interrupted: what is not ready is undone");
     }
-    let canceled: Value =
-        client.post(&format!("/v1/fabrics/{}/cancel", segment(&spec.name)), &json!({})).await?;
+    let path = format!("/v1/fabrics/{}/cancel", segment(&spec.name));
+    let canceled: Value = watch.asking(client.post(&path, &json!({}))).await?;
     match watch.until(Goal::Either, false).await? {
         Ended::Reached(fabric) => {
             let text = match &fabric {

@@ -193,7 +193,7 @@ impl Scenario {
         let mut watch =
             Watch::begin(&self.client, &self.spec.name, Output { json: false }, Some(PATIENCE)).await?;
         watch.quiet();
-        asked.await?;
+        watch.asking(asked).await?;
         match watch.until(goal, true).await? {
             Ended::Reached(Some(fabric)) => {
                 let ready: usize = fabric.services.iter().map(|s| s.ready).sum();
