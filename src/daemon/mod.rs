@@ -15,7 +15,7 @@ mod sweep;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::host::{Failure, Host};
 use crate::lifecycle::engine::Settings;
@@ -27,9 +27,6 @@ use runtime::Services;
 
 /// How long a daemon that ends lets those finish that it is answering, in DNS and in the API: the next one cannot begin before.
 const GRACE: Duration = Duration::from_millis(300);
-
-/// How long a daemon that was killed may hold its lock: until its last write to the disk is done.
-const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -182,20 +179,16 @@ pub fn lock(dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, Failure> {
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         Ok(file)
     });
-    let mut file = file.map_err(|e| Failure::os(format!("opening {}", path.display()), &e))?;
-    let end = Instant::now() + LAST_WRITE;
-    loop {
-        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                return Err(Failure::new(format!("another daemon runs for {}", dir.display()))
-                    .hint("`warren info` asks it; `warren shutdown` ends it"));
+    let file = file.map_err(|e| Failure::os(format!("opening {}", path.display()), &e))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        match errno {
+            nix::errno::Errno::EWOULDBLOCK => {
+                Failure::new(format!("another daemon runs for {}", dir.display()))
+                    .hint("`warren info` asks it; `warren shutdown` ends it")
             }
-            Err((_, errno)) => return Err(Failure::os(format!("locking {}", path.display()), &errno.into())),
+            errno => Failure::os(format!("locking {}", path.display()), &errno.into()),
         }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    })
 }
 
 fn listen(dir: &Path, rights: &Rights) -> Result<std::os::unix::net::UnixListener, Failure> {
