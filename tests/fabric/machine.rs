@@ -104,8 +104,13 @@ fn a_full_disk_makes_everything_wait_and_nothing_fail() {
     std::thread::sleep(Duration::from_secs(1));
     lab.kill_daemon();
     let _ = scale.wait();
-    std::fs::remove_file(&ballast).unwrap();
-    lab.start_daemon();
+    // The next one waits for room as well, and is there when there is some.
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| lab.start_daemon());
+        std::thread::sleep(Duration::from_secs(2));
+        std::fs::remove_file(&ballast).unwrap();
+        started.join().unwrap();
+    });
     lab.ok(&["scale", "pool=4", "--timeout", "60s"]);
     lab.wait_ready("pool", 4);
     let pages = traffic.end();

@@ -216,6 +216,9 @@ fn describe(world: &World, event: &serde_json::Value) -> (&'static str, String, 
     if of_unit("stopping") && matches!(way.as_str(), "up" | "join") {
         sees.push("`stopping` with the reason".into());
     }
+    if of_unit("left") && !left {
+        sees.push("`left`, until it is done".into());
+    }
     if left {
         let lines =
             unit.map(|u| u.left.iter().map(|l| step_name(&l.key)).collect::<Vec<_>>()).unwrap_or_default();
