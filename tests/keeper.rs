@@ -597,6 +597,10 @@ fn many_at_once() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[path = "keeper/shortage.rs"]
+mod shortage;
+
 mod as_root {
     use super::*;
 

@@ -21,6 +21,7 @@
 //! - A keeper that is killed takes statuses, sockets and log pipes along (jobs then get SIGPIPE when they print): their
 //!   status is [`Unknown`](crate::host::Status::Unknown), as documented there.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -42,6 +43,11 @@ pub mod wire;
 
 pub use client::Client;
 pub use start::{run, serve};
+
+/// A line to standard error, from a process that is to live long: `eprintln!` panics where the disk is full.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
 
 /// Where a job runs.
 #[derive(Debug)]

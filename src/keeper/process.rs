@@ -24,8 +24,8 @@ use super::logs::{Logs, Origin, check_name};
 use super::place::Here;
 use super::protocol::{Ask, PROTOCOL, Reply, Request, Say, Task, WirePlace};
 use super::streams::{Pumped, Splitter, Stream, open_console};
-use super::sys;
 use super::wire::{Decoder, Outgoing, receive};
+use super::{say, sys};
 use crate::host::Failure;
 
 const LISTENER: Token = Token(0);
@@ -41,6 +41,9 @@ const GULP: usize = 16 << 10;
 const MAX_QUEUE: usize = 16 << 20;
 /// How long accepting rests when there are no descriptors left.
 const REST: Duration = Duration::from_millis(100);
+/// How long accepting must not have failed for its next failure to be told again. That one accept succeeded says nothing: near the
+/// limit every call takes the last descriptor and gives it back.
+const SPELL: Duration = Duration::from_secs(60);
 
 /// What an event loop is made of.
 pub struct Keeper {
@@ -60,6 +63,8 @@ pub struct Keeper {
     sockets: BTreeMap<String, OwnedFd>,
     open_files: Option<(rlim_t, rlim_t)>,
     accept_at: Option<Instant>,
+    /// When accepting last failed.
+    accept_failed: Option<Instant>,
     closing: Option<Closing>,
     buffer: Vec<u8>,
 }
@@ -123,6 +128,7 @@ impl Keeper {
             sockets: BTreeMap::new(),
             open_files: sys::raise_open_files(),
             accept_at: None,
+            accept_failed: None,
             closing: None,
             buffer: vec![0; 64 << 10],
         })
@@ -176,7 +182,11 @@ impl Keeper {
                 if live.is_empty() {
                     return Ok(());
                 }
-                eprintln!("warren keeper: SIGTERM ignored, {} jobs run ({})", live.len(), some(&live));
+                say(format_args!(
+                    "warren keeper: SIGTERM ignored, {} jobs run ({})",
+                    live.len(),
+                    some(&live)
+                ));
             }
             if self.closed_down() {
                 return Ok(());
@@ -201,7 +211,7 @@ impl Keeper {
             match self.listener.accept() {
                 Ok((socket, _)) => {
                     if let Err(e) = self.admit(socket) {
-                        eprintln!("warren keeper: accepting a connection: {e}");
+                        say(format_args!("warren keeper: accepting a connection: {e}"));
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -212,8 +222,12 @@ impl Keeper {
                         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
                     ) =>
                 {
-                    eprintln!("warren keeper: accepting a connection: {e}");
-                    self.accept_at = Some(Instant::now() + REST);
+                    // Once, however often it is tried: a shortage may last for days.
+                    let now = Instant::now();
+                    if self.accept_failed.replace(now).is_none_or(|last| now.duration_since(last) >= SPELL) {
+                        say(format_args!("warren keeper: accepting a connection: {e}"));
+                    }
+                    self.accept_at = Some(now + REST);
                     return;
                 }
                 // The client has gone again.
@@ -284,7 +298,7 @@ impl Keeper {
         match body.and_then(|body| Outgoing::new(&body, fds)) {
             Ok(frame) => connection.out.push_back(frame),
             Err(e) => {
-                eprintln!("warren keeper: an answer could not be put into a frame: {e}");
+                say(format_args!("warren keeper: an answer could not be put into a frame: {e}"));
                 return self.close(token);
             }
         }
@@ -536,9 +550,9 @@ impl Keeper {
     }
 
     fn add_stream(&mut self, stream: Stream) {
-        // Without its log a job still runs, and its pipe is still emptied.
+        // Without its log a job still runs, and its pipe is still emptied; the log is tried again when there is something for it.
         if let Err(e) = self.logs.open(&stream.log, wall_clock()) {
-            eprintln!("warren keeper: the log {}: {e}", stream.log);
+            say(format_args!("warren keeper: the log {}: {e}", stream.log));
         }
         match self.register(&stream.pipe, Interest::READABLE) {
             Ok(token) => {
@@ -546,7 +560,7 @@ impl Keeper {
                 self.streams.insert(token, stream);
             }
             Err(e) => {
-                eprintln!("warren keeper: a pipe of {}: {e}", stream.job);
+                say(format_args!("warren keeper: a pipe of {}: {e}", stream.job));
                 self.logs.close(&stream.log);
             }
         }

@@ -80,7 +80,7 @@ pub fn run(state_dir: &Path) -> Result<(), Failure> {
                     drop(tell);
                     opened.serve().map_or_else(
                         |failure| {
-                            eprintln!("warren keeper: {failure}");
+                            super::say(format_args!("warren keeper: {failure}"));
                             1
                         },
                         |()| 0,

@@ -12,22 +12,23 @@ use super::super::{layout, sys, wire};
 use super::outer::{Down, Up};
 use super::{network, server};
 use crate::host::{Failure, closed};
+use crate::keeper::say;
 
 /// `warren lab-kernel --process-1 FD DIR`.
 pub(super) fn run(fd: &str, state_dir: &Path) -> ExitCode {
     let outer = fd.parse().map_err(|_| io::Error::from_raw_os_error(libc::EBADF)).and_then(sys::inherited);
     let Ok(outer) = outer else {
-        eprintln!("--process-1 is used by the lab-kernel only");
+        say(format_args!("--process-1 is used by the lab-kernel only"));
         return ExitCode::from(2);
     };
     if std::process::id() != 1 {
-        eprintln!("--process-1 is used by the lab-kernel only");
+        say(format_args!("--process-1 is used by the lab-kernel only"));
         return ExitCode::from(2);
     }
     match begin(&outer, state_dir) {
         Ok(kernel) => kernel.serve(outer),
         Err(failure) => {
-            eprintln!("lab-kernel: {failure}");
+            say(format_args!("lab-kernel: {failure}"));
             let _ = wire::send(outer.as_fd(), &Up::Booted(Err(failure)), &[]);
             ExitCode::FAILURE
         }

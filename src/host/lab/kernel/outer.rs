@@ -16,6 +16,7 @@ use super::super::failure::Context;
 use super::super::{layout, sys, wire};
 use crate::config::spec::Proto;
 use crate::host::Failure;
+use crate::keeper::say;
 
 /// What process 1 says to the outer process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,7 +85,7 @@ pub(super) fn boot(state_dir: &Path) -> Result<(), Failure> {
     drop(told);
     let mut tell = Some(tell);
     if let Err(failure) = outer(&state_dir, &lock, &mut tell) {
-        eprintln!("lab-kernel: {failure}");
+        say(format_args!("lab-kernel: {failure}"));
         answer(&mut tell, &Err(failure));
     }
     // Not to the caller's `main`: this process was forked out of the middle of it.

@@ -20,6 +20,7 @@ use super::jails::Jails;
 use super::outer::Up;
 use super::relays::Relays;
 use crate::host::Failure;
+use crate::keeper::say;
 
 /// Connections at a time. A daemon needs as many as it has threads.
 const CONNECTIONS: usize = 256;
@@ -82,7 +83,7 @@ impl Kernel {
         let mut children = SigSet::empty();
         children.add(Signal::SIGCHLD);
         if let Err(error) = children.thread_block() {
-            eprintln!("lab-kernel: block SIGCHLD: {error}");
+            say(format_args!("lab-kernel: block SIGCHLD: {error}"));
             return ExitCode::FAILURE;
         }
         std::thread::spawn(move || reap(&children));
@@ -95,13 +96,13 @@ impl Kernel {
         let (relays, netgraph) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
-                eprintln!("lab-kernel: {failure}");
+                say(format_args!("lab-kernel: {failure}"));
                 let _ = wire::send(outer.as_fd(), &Up::Booted(Err(failure)), &[]);
                 return ExitCode::FAILURE;
             }
         };
         if let Err(error) = wire::send(outer.as_fd(), &Up::Booted(Ok(())), &[]) {
-            eprintln!("lab-kernel: the outer process is gone: {error}");
+            say(format_args!("lab-kernel: the outer process is gone: {error}"));
             return ExitCode::FAILURE;
         }
         drop(outer);
@@ -162,7 +163,7 @@ impl Shared {
             };
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             if let Err(error) = wire::send(connection.as_fd(), &answer, &fds) {
-                eprintln!("lab-kernel: an answer was not sent: {error}");
+                say(format_args!("lab-kernel: an answer was not sent: {error}"));
                 return;
             }
         }
