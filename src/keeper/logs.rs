@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::say;
 use crate::host::Failure;
 
 /// The size at which a file is put aside, in bytes.
@@ -127,7 +128,17 @@ fn invalid(failure: &Failure) -> io::Error {
 #[derive(Debug)]
 pub struct Logs {
     dir: PathBuf,
-    open: HashMap<String, LogFile>,
+    open: HashMap<String, Used>,
+}
+
+/// A log that streams write to.
+#[derive(Debug, Default)]
+struct Used {
+    streams: usize,
+    /// None for as long as it cannot be opened.
+    file: Option<LogFile>,
+    /// Lines that came meanwhile.
+    lost: u64,
 }
 
 #[derive(Debug)]
@@ -135,7 +146,8 @@ struct LogFile {
     file: File,
     size: u64,
     generation: u64,
-    users: usize,
+    /// The header, as long as it could not be written: without it nobody reads what comes after.
+    owed: Vec<u8>,
     /// Whether the last write ended inside a line.
     torn: bool,
     /// Lines that could not be written since the last one that could.
@@ -153,36 +165,23 @@ impl Logs {
         Ok(Self { dir, open: HashMap::new() })
     }
 
-    /// Opens a log for one more stream.
+    /// Opens a log for one more stream, which [`close`](Self::close)s it whether that succeeded or not: it is tried again with
+    /// each batch.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn open(&mut self, name: &str, now: u64) -> io::Result<()> {
         check_name(name).map_err(|e| invalid(&e))?;
-        if let Some(log) = self.open.get_mut(name) {
-            log.users += 1;
-            return Ok(());
-        }
-        let (file, size) = open_append(&current(&self.dir, name))?;
-        let generation = header(&current(&self.dir, name)).map_or(0, |(h, _)| h.generation);
-        let before = header(&previous(&self.dir, name)).map_or(0, |(h, _)| h.generation);
-        let mut log =
-            LogFile { file, size, generation: generation.max(before), users: 1, torn: false, lost: 0 };
-        if size == 0 {
-            log.begin(name, now);
-        } else if generation == 0 {
-            // Not one of ours, or its header is torn: put it aside whole.
-            log.rotate(&self.dir, name, now)?;
-        }
-        self.open.insert(name.to_owned(), log);
-        Ok(())
+        let log = self.open.entry(name.to_owned()).or_default();
+        log.streams += 1;
+        log.open(&self.dir, name, now)
     }
 
     /// Gives a log up for one stream; the last one closes it.
     pub fn close(&mut self, name: &str) {
         if let Some(log) = self.open.get_mut(name) {
-            log.users = log.users.saturating_sub(1);
-            if log.users == 0 {
+            log.streams = log.streams.saturating_sub(1);
+            if log.streams == 0 {
                 self.open.remove(name);
             }
         }
@@ -190,7 +189,12 @@ impl Logs {
 
     /// A batch of lines for a log; it is written when it is dropped.
     pub fn batch<'a>(&'a mut self, name: &'a str, now: u64) -> Batch<'a> {
-        Batch { dir: &self.dir, name, now, log: self.open.get_mut(name), buffer: Vec::new(), count: 0 }
+        let mut log = self.open.get_mut(name);
+        if let Some(log) = &mut log {
+            // That it cannot be opened has been told when it was asked for.
+            let _ = log.open(&self.dir, name, now);
+        }
+        Batch { dir: &self.dir, name, now, log, buffer: Vec::new(), count: 0 }
     }
 }
 
@@ -200,8 +204,8 @@ pub struct Batch<'a> {
     dir: &'a Path,
     name: &'a str,
     now: u64,
-    /// None: the log could not be opened, and the lines go nowhere.
-    log: Option<&'a mut LogFile>,
+    /// None: nobody has asked for the log, and the lines go nowhere.
+    log: Option<&'a mut Used>,
     buffer: Vec<u8>,
     count: u64,
 }
@@ -209,7 +213,11 @@ pub struct Batch<'a> {
 impl Batch<'_> {
     /// Adds a line. What cannot be written is counted and told of later: a full disk must not stop a job.
     pub fn push(&mut self, line: &LineRef<'_>) {
-        let Some(log) = &mut self.log else { return };
+        let Some(used) = &mut self.log else { return };
+        let Some(log) = &mut used.file else {
+            used.lost += 1;
+            return;
+        };
         let start = self.buffer.len();
         if serde_json::to_writer(&mut self.buffer, line).is_err() {
             // Strings and numbers always can be written to memory.
@@ -222,7 +230,10 @@ impl Batch<'_> {
             let last = self.buffer.split_off(start);
             log.append(&self.buffer, self.count - 1, self.now);
             if let Err(e) = log.rotate(self.dir, self.name, self.now) {
-                eprintln!("warren keeper: {}: {e}", current(self.dir, self.name).display());
+                // Once: it is tried again with every line.
+                if log.lost == 0 {
+                    say(format_args!("warren keeper: {}: {e}", current(self.dir, self.name).display()));
+                }
                 log.lost += 1;
                 self.buffer.clear();
                 self.count = 0;
@@ -236,7 +247,7 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if let Some(log) = &mut self.log {
+        if let Some(log) = self.log.as_mut().and_then(|used| used.file.as_mut()) {
             log.append(&self.buffer, self.count, self.now);
         }
     }
@@ -245,6 +256,7 @@ impl Drop for Batch<'_> {
 /// Opens for appending. A link is not followed: names come from ids, but the directory may be old.
 fn open_append(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
@@ -254,14 +266,61 @@ fn open_append(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
+impl Used {
+    /// Opens the file if it is not open.
+    fn open(&mut self, dir: &Path, name: &str, now: u64) -> io::Result<()> {
+        if self.file.is_none() {
+            let mut file = LogFile::open(dir, name, now)?;
+            file.lost = std::mem::take(&mut self.lost);
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+}
+
 impl LogFile {
+    fn open(dir: &Path, name: &str, now: u64) -> io::Result<Self> {
+        let (file, size) = open_append(&current(dir, name))?;
+        // What cannot be read may be a good log, and is left alone: only what was read and is none is put aside.
+        let own = read_header(&file)?.map_or(0, |(h, _)| h.generation);
+        let before = match File::open(previous(dir, name)) {
+            Ok(file) => read_header(&file)?.map_or(0, |(h, _)| h.generation),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(e),
+        };
+        let generation = own.max(before);
+        let mut log = Self { file, size, generation, owed: Vec::new(), torn: false, lost: 0 };
+        if size == 0 {
+            log.begin(name, now);
+        } else if own == 0 {
+            // Not one of ours, or its header is torn: put it aside whole.
+            log.rotate(dir, name, now)?;
+        }
+        Ok(log)
+    }
+
     fn begin(&mut self, name: &str, now: u64) {
         self.generation = now.max(self.generation + 1);
         let header = Header { log: name.to_owned(), format: 1, generation: self.generation };
         if let Ok(mut text) = serde_json::to_vec(&header) {
             text.push(b'\n');
-            self.append(&text, 0, now);
+            self.owed = text;
+            // What fails here is tried again before the first line.
+            let _ = self.put_header();
         }
+    }
+
+    fn put_header(&mut self) -> io::Result<()> {
+        if self.owed.is_empty() {
+            return Ok(());
+        }
+        if self.size > 0 {
+            // A part of it, and nothing else.
+            self.file.set_len(0)?;
+            (self.size, self.torn) = (0, false);
+        }
+        let text = std::mem::take(&mut self.owed);
+        self.put(&text).inspect_err(|_| self.owed = text)
     }
 
     fn rotate(&mut self, dir: &Path, name: &str, now: u64) -> io::Result<()> {
@@ -278,6 +337,10 @@ impl LogFile {
 
     fn append(&mut self, bytes: &[u8], lines: u64, at: u64) {
         if bytes.is_empty() {
+            return;
+        }
+        if self.put_header().is_err() {
+            self.lost += lines;
             return;
         }
         if self.torn || self.lost > 0 {
@@ -314,16 +377,11 @@ impl LogFile {
     }
 }
 
-/// The header of a file and the offset behind it.
-fn header(path: &Path) -> Option<(Header, u64)> {
-    let file = File::open(path).ok()?;
-    read_header(&file)
-}
-
-fn read_header(file: &File) -> Option<(Header, u64)> {
+/// The header of a file that was just opened and the offset behind it; none if it is no log of ours.
+fn read_header(file: &File) -> io::Result<Option<(Header, u64)>> {
     let mut first = Vec::new();
-    let length = BufReader::with_capacity(512, file.take(1024)).read_until(b'\n', &mut first).ok()?;
-    Some((serde_json::from_slice(&first).ok()?, length as u64))
+    let length = BufReader::with_capacity(512, file.take(1024)).read_until(b'\n', &mut first)?;
+    Ok(serde_json::from_slice(&first).ok().map(|header| (header, length as u64)))
 }
 
 /// A file of a log that is there, with its header.
@@ -341,7 +399,7 @@ fn generations(dir: &Path, name: &str) -> io::Result<Vec<Generation>> {
         for path in [current(dir, name), previous(dir, name)] {
             match File::open(path) {
                 Ok(file) => {
-                    if let Some((header, start)) = read_header(&file) {
+                    if let Some((header, start)) = read_header(&file)? {
                         found.insert(0, Generation { file, header, start });
                     }
                 }
@@ -482,139 +540,4 @@ fn read_lines(mut file: File, offset: u64, most: u64) -> io::Result<(Vec<Line>, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(logs: &mut Logs, texts: &[&str]) {
-        let mut batch = logs.batch("a", 5);
-        for text in texts {
-            batch.push(&LineRef { at: 5, job: "j", stream: Origin::Out, line: (*text).into(), part: false });
-        }
-    }
-
-    fn texts(lines: &[Line]) -> Vec<&str> {
-        lines.iter().map(|l| l.line.as_str()).collect()
-    }
-
-    #[test]
-    fn logs_of_the_gone_are_kept_for_a_while_and_the_newest_of_them() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(list(dir.path()).unwrap(), []);
-        let mut logs = Logs::new(dir.path()).unwrap();
-        let now = SystemTime::now();
-        for (name, age) in [("new", 60), ("old", KEPT_FOR.as_secs() + 60), ("middle", 3600)] {
-            logs.open(name, 7).unwrap();
-            let file = File::options().append(true).open(current(&dir.path().join("log"), name)).unwrap();
-            file.set_modified(now - Duration::from_secs(age)).unwrap();
-        }
-        std::fs::write(dir.path().join("log/other"), "not a log").unwrap();
-        let all = list(dir.path()).unwrap();
-        assert_eq!(all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["new", "middle", "old"]);
-        assert_eq!(expired(&all, now).collect::<Vec<_>>(), ["old"]);
-        let many: Vec<_> = (0..KEPT + 2).map(|n| (n.to_string(), now)).collect();
-        assert_eq!(expired(&many, now).count(), 2, "more than are kept");
-    }
-
-    #[test]
-    fn long_messages_are_put_aside_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("daemon.log");
-        set_aside(&path);
-        std::fs::write(&path, "short").unwrap();
-        set_aside(&path);
-        assert!(path.exists());
-        File::options().append(true).open(&path).unwrap().set_len(MAX_MESSAGES).unwrap();
-        set_aside(&path);
-        assert!(!path.exists() && dir.path().join("daemon.log.1").exists());
-    }
-
-    #[test]
-    fn what_is_written_can_be_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path(), "a", Position::default()).unwrap(), (vec![], Position::default()));
-        let mut logs = Logs::new(dir.path()).unwrap();
-        logs.open("a", 7).unwrap();
-        write(&mut logs, &["one", "two"]);
-        let (lines, position) = read(dir.path(), "a", Position::default()).unwrap();
-        assert_eq!(texts(&lines), ["one", "two"]);
-        assert_eq!(position.generation, 7);
-        assert_eq!(read(dir.path(), "a", position).unwrap(), (vec![], position));
-        // A second keeper goes on in the same file.
-        drop(logs);
-        let mut logs = Logs::new(dir.path()).unwrap();
-        logs.open("a", 9).unwrap();
-        write(&mut logs, &["three"]);
-        assert_eq!(texts(&read(dir.path(), "a", position).unwrap().0), ["three"]);
-        assert_eq!(texts(&tail(dir.path(), "a", 2).unwrap().0), ["two", "three"]);
-        remove(dir.path(), "a").unwrap();
-        assert_eq!(tail(dir.path(), "a", 2).unwrap().0, []);
-    }
-
-    #[test]
-    fn a_log_is_bounded_and_a_follower_loses_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut logs = Logs::new(dir.path()).unwrap();
-        logs.open("a", 1).unwrap();
-        let long = "x".repeat(4000);
-        let mut position = Position::default();
-        let mut seen = Vec::new();
-        for number in 0..2000 {
-            write(&mut logs, &[&format!("{number} {long}")]);
-            if number % 100 == 99 {
-                loop {
-                    let (lines, next) = read(dir.path(), "a", position).unwrap();
-                    position = next;
-                    if lines.is_empty() {
-                        break;
-                    }
-                    seen.extend(lines.into_iter().map(|l| l.line));
-                }
-            }
-        }
-        assert_eq!(seen.len(), 2000);
-        assert!(seen.iter().enumerate().all(|(number, l)| l.starts_with(&format!("{number} "))));
-        let size: u64 = std::fs::read_dir(dir.path().join("log"))
-            .unwrap()
-            .map(|e| e.unwrap().metadata().unwrap().len())
-            .sum();
-        assert!(size <= 2 * MAX_FILE, "{size}");
-        // One that was overtaken goes on with what there is.
-        let (lines, _) = read(dir.path(), "a", Position { generation: 1, offset: 100_000 }).unwrap();
-        assert!(!lines.is_empty());
-    }
-
-    #[test]
-    fn a_torn_line_costs_itself_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut logs = Logs::new(dir.path()).unwrap();
-        logs.open("a", 1).unwrap();
-        write(&mut logs, &["one"]);
-        let log = logs.open.get_mut("a").unwrap();
-        log.put(b"{\"at\":5,\"jo").unwrap();
-        log.lost = 1;
-        write(&mut logs, &["three"]);
-        let (lines, _) = read(dir.path(), "a", Position::default()).unwrap();
-        assert_eq!(texts(&lines), ["one", "1 lines were lost because the log could not be written", "three"]);
-    }
-
-    #[test]
-    fn a_strange_file_is_put_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut logs = Logs::new(dir.path()).unwrap();
-        std::fs::write(dir.path().join("log/a.log"), "what is this").unwrap();
-        logs.open("a", 1).unwrap();
-        write(&mut logs, &["one"]);
-        assert_eq!(texts(&tail(dir.path(), "a", 9).unwrap().0), ["one"]);
-        assert_eq!(std::fs::read(dir.path().join("log/a.log.1")).unwrap(), b"what is this");
-    }
-
-    #[test]
-    fn names_stay_in_the_directory() {
-        for name in ["", ".", "..", ".a", "a/b", "a\0", "a b", &"a".repeat(201)] {
-            assert!(check_name(name).is_err(), "{name:?}");
-        }
-        for name in ["k3f9q2ab", "keeper", "a.b-c_d@e"] {
-            assert!(check_name(name).is_ok(), "{name:?}");
-        }
-    }
-}
+mod tests;

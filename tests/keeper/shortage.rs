@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use warren::keeper::logs::{LineRef, Logs};
 
 use super::*;
 
@@ -59,4 +60,43 @@ fn a_keeper_whose_disk_is_full_lives_on() {
     let pid = nix::unistd::Pid::from_raw(it.client.pid());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(it.run("after", "true").unwrap().success());
+}
+
+/// The logs of a process without descriptors: it is this test program again, running this test.
+#[test]
+fn a_good_log_is_left_alone_where_it_cannot_be_looked_at() {
+    let print = |logs: &mut Logs, line: &str| {
+        let line = LineRef { at: 5, job: "j", stream: Origin::Out, line: line.into(), part: false };
+        logs.batch("a", 5).push(&line);
+    };
+    if let Ok(dir) = std::env::var("KEEPER_TEST_DIR") {
+        let mut logs = Logs::new(Path::new(&dir)).unwrap();
+        let short = Short::of(std::process::id().cast_signed(), 1);
+        let opened = logs.open("a", 9).map_err(|e| e.raw_os_error());
+        print(&mut logs, "unwritten");
+        drop(short);
+        assert_eq!(opened, Err(Some(libc::EMFILE)));
+        print(&mut logs, "new");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = |generation: u64, line: &str| {
+        format!(
+            "{{\"log\":\"a\",\"format\":1,\"generation\":{generation}}}\n\
+             {{\"at\":5,\"job\":\"j\",\"stream\":\"out\",\"line\":\"{line}\"}}\n"
+        )
+    };
+    std::fs::create_dir(dir.path().join("log")).unwrap();
+    std::fs::write(dir.path().join("log/a.log.1"), log(1, "oldest")).unwrap();
+    std::fs::write(dir.path().join("log/a.log"), log(2, "old")).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "shortage::a_good_log_is_left_alone_where_it_cannot_be_looked_at"])
+        .env("KEEPER_TEST_DIR", dir.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let lines = logs::tail(dir.path(), "a", 9).unwrap().0;
+    let lines: Vec<&str> = lines.iter().map(|line| line.line.as_str()).collect();
+    let told = "1 lines were lost because the log could not be written";
+    assert_eq!(lines, ["oldest", "old", told, "new"]);
 }
