@@ -522,6 +522,20 @@ fn the_log_of_who_prints_without_a_pause_has_an_end() {
 }
 
 #[test]
+fn a_log_that_cannot_be_read_is_not_shown_as_an_empty_one() {
+    let world = World::new();
+    world.json(0, &["up", SHOP]);
+    let name = names(&world.json(0, &["ps"]), "web").remove(0);
+    let log = world.state().join("log").join(format!("{}.log", name.rsplit_once('-').unwrap().1));
+    let _ = std::fs::remove_file(&log);
+    std::fs::create_dir_all(&log).unwrap();
+    for words in [&["logs", &name][..], &["logs", &name, "-f"], &["logs", &name, "-n", "3"]] {
+        let output = world.command(words).output().unwrap();
+        assert!(!output.status.success(), "{words:?} shows nothing, and says that is all");
+    }
+}
+
+#[test]
 fn a_long_declaration_is_taken_and_one_that_is_too_long_is_told_what_to_do() {
     let world = World::new();
     let spec = world.json(0, &["config", "check", SHOP])["spec"].to_string();

@@ -207,10 +207,15 @@ async fn attend(
     let mut failures: Vec<String> = Vec::new();
     let code = loop {
         tokio::select! {
-            line = next_line(&mut log) => match line? {
-                Some(line) if line.job == main => logs::print(&line),
-                Some(_) => {}
-                None => log = None,
+            line = next_line(&mut log) => match line {
+                Ok(Some(line)) if line.job == main => logs::print(&line),
+                Ok(Some(_)) => {}
+                Ok(None) => log = None,
+                // The command goes on, and its end is among the events.
+                Err(fail) => {
+                    failures.push(format!("its log breaks off: {}", fail.message));
+                    log = None;
+                }
             },
             event = told.next::<Event>() => {
                 let Some(event) = event? else {
@@ -250,9 +255,15 @@ async fn attend(
         }
     };
     // What was printed last is in the log by now.
-    while let Some(line) = next_line_if_any(&mut log).await? {
-        if line.job == main {
-            logs::print(&line);
+    loop {
+        match next_line_if_any(&mut log).await {
+            Ok(Some(line)) if line.job == main => logs::print(&line),
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(fail) => {
+                failures.push(format!("its log breaks off: {}", fail.message));
+                break;
+            }
         }
     }
     for failure in &failures {

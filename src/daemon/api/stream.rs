@@ -1,6 +1,5 @@
 //! Answers that go on: events, and the log of an instance. Both are NDJSON; events can be resumed after a cursor.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -21,9 +20,9 @@ const PAGE: usize = 500;
 /// How often a log that is followed is looked at.
 const LOG_POLL: Duration = Duration::from_millis(100);
 
-fn ndjson(lines: mpsc::Receiver<Bytes>) -> Response {
-    let body =
-        Body::from_stream(tokio_stream::StreamExt::map(ReceiverStream::new(lines), Ok::<_, Infallible>));
+/// An error in the place of a line breaks the answer off, so that it is not taken for a whole one.
+fn ndjson(lines: mpsc::Receiver<std::io::Result<Bytes>>) -> Response {
+    let body = Body::from_stream(ReceiverStream::new(lines));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
@@ -78,7 +77,7 @@ pub(super) async fn events(
                 let full = page.len() == PAGE;
                 for event in page {
                     cursor = event.cursor;
-                    if sender.send(line(&event)).await.is_err() {
+                    if sender.send(Ok(line(&event))).await.is_err() {
                         return;
                     }
                 }
@@ -100,7 +99,7 @@ pub(super) async fn events(
                 };
                 if told.cursor > cursor {
                     cursor = told.cursor;
-                    if sender.send(line(&*told)).await.is_err() {
+                    if sender.send(Ok(line(&*told))).await.is_err() {
                         return;
                     }
                 }
@@ -144,32 +143,33 @@ pub(super) async fn logs(
     Path(name): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Rejected> {
+    let unread = |e: std::io::Error| crate::host::Failure::os(format!("reading the log of {name}"), &e);
     // The log outlives its instance.
     let log = match api.resolve(name.clone()).await {
         Ok(id) => id.to_string(),
         Err(rejected) => {
             let id = name.rsplit_once('-').map_or(name.as_str(), |(_, id)| id);
             match id.parse::<crate::ids::Id>() {
-                Ok(id)
-                    if look(&api, id.to_string(), Look::Last(1))
-                        .await
-                        .is_ok_and(|(lines, _)| !lines.is_empty()) =>
-                {
+                Ok(id) if !look(&api, id.to_string(), Look::Last(1)).await.map_err(unread)?.0.is_empty() => {
                     id.to_string()
                 }
                 _ => return Err(rejected),
             }
         }
     };
+    // One look: who prints without a pause would keep whoever asked what it printed until now for ever.
+    let whole = if query.follow {
+        None
+    } else {
+        Some(look(&api, log.clone(), Look::Last(query.lines.unwrap_or(usize::MAX))).await.map_err(unread)?.0)
+    };
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
         let mut place = logs::Position::default();
         let mut last = query.lines;
-        if !query.follow {
-            // One look: who prints without a pause would keep whoever asked what it printed until now for ever.
-            let found = look(&api, log, Look::Last(last.unwrap_or(usize::MAX))).await;
-            for entry in found.map(|(entries, _)| entries).unwrap_or_default() {
-                if sender.send(line(&entry)).await.is_err() {
+        if let Some(entries) = whole {
+            for entry in entries {
+                if sender.send(Ok(line(&entry))).await.is_err() {
                     return;
                 }
             }
@@ -182,11 +182,17 @@ pub(super) async fn logs(
                 api.handle.query(move |e, _| id.is_none_or(|id| !e.state.instances.contains_key(&id))).await;
             let wanted = last.take().map_or(Look::From(place), Look::Last);
             let found = look(&api, log.clone(), wanted).await;
-            let Ok((entries, next)) = found else { return };
+            let (entries, next) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
             let more = next != place;
             place = next;
             for entry in entries {
-                if sender.send(line(&entry)).await.is_err() {
+                if sender.send(Ok(line(&entry))).await.is_err() {
                     return;
                 }
             }
