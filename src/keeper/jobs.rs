@@ -448,9 +448,12 @@ impl Jobs {
         entry.killing = Some(killing);
         self.at(now + killing.pause, Timer::Kill(id.to_owned()));
         if killing.given_up && !(killers.is_empty() && waiters.is_empty()) {
-            let members = sys::group_members(group).unwrap_or_default();
+            let members = match sys::group_members(group) {
+                Ok(members) => format!("{members:?}"),
+                Err(e) => format!("which they are cannot be seen: {e}"),
+            };
             let failure = Failure::new(format!(
-                "{id}: its processes do not die although they were sent SIGKILL {} s ago: {members:?}",
+                "{id}: its processes do not die although they were sent SIGKILL {} s ago: {members}",
                 STUBBORN.as_secs()
             ))
             .hint("they wait for a device or a file server; it will go on being tried");

@@ -38,14 +38,18 @@ pub fn homes_of_users_only() -> bool {
 /// The numbers of the processes in a group that are not zombies. Walks all processes.
 ///
 /// # Errors
-/// The kernel's list cannot be read.
+/// The kernel's list cannot be read, or what it says of one.
 #[cfg(target_os = "linux")]
 pub fn group_members(group: i32) -> io::Result<Vec<i32>> {
     let mut members = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that ends while we look is no member any more.
-        let Ok(it) = stat(pid) else { continue };
+        let it = match stat(pid) {
+            Ok(it) => it,
+            // One that ends while we look is no member any more.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
+            Err(e) => return Err(e),
+        };
         if it.group == Some(group) && !it.zombie {
             members.push(pid);
         }

@@ -62,6 +62,22 @@ fn a_keeper_whose_disk_is_full_lives_on() {
     assert!(it.run("after", "true").unwrap().success());
 }
 
+#[test]
+fn whoever_cannot_be_looked_at_counts_as_living() {
+    let it = Keeper::new();
+    let pid = it.path("pid");
+    assert!(it.run("leaves", &format!("sleep 1000 & echo $! > {pid}")).unwrap().success());
+    let left: i32 = it.read("pid").trim().parse().unwrap();
+    // When what the keeper has of earlier calls is closed: one for a call, one for /proc, and none for who is in there.
+    std::thread::sleep(Duration::from_millis(200));
+    let short = Short::of(it.client.pid(), 2);
+    assert!(it.client.jobs().unwrap()[0].alive, "what cannot be seen is taken for dead");
+    it.client.kill("leaves").unwrap();
+    soon("death", || !alive(left));
+    drop(short);
+    assert!(it.client.jobs().unwrap().iter().all(|job| !job.alive));
+}
+
 /// The logs of a process without descriptors: it is this test program again, running this test.
 #[test]
 fn a_good_log_is_left_alone_where_it_cannot_be_looked_at() {

@@ -7,6 +7,7 @@ mod links;
 mod machine;
 mod outside;
 mod races;
+mod shortage;
 
 pub fn all() -> Vec<Case> {
     let case = |name, inside| Case { name, inside, outside: nothing, user_too: true };
@@ -56,6 +57,12 @@ pub fn all() -> Vec<Case> {
             inside: outside::daemon_inside,
             outside: outside::daemon_outside,
             user_too: true,
+        },
+        Case {
+            name: "what_cannot_be_counted_is_not_gone",
+            inside: shortage::inside,
+            outside: shortage::outside,
+            user_too: false,
         },
         Case {
             name: "killing_the_kernel_is_a_reboot",

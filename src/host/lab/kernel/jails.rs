@@ -113,11 +113,13 @@ impl Jails {
     /// SIGTERM to all; returns when none is left or the time is over.
     pub(super) fn term(&self, name: &str, wait: Duration) -> Result<(), Failure> {
         let Some(jail) = self.find(name) else { return Ok(()) };
-        if wait.is_zero() || jail.count() == 0 {
+        // Where they cannot be counted there may be some.
+        if wait.is_zero() || matches!(jail.count(), Ok(0)) {
             return Ok(());
         }
         jail.signal(libc::SIGTERM).doing(|| format!("send SIGTERM in jail {name}"))?;
-        jail.wait_until_empty(wait);
+        // Who is left is for SIGKILL to find out.
+        let _ = jail.wait_until_empty(wait);
         Ok(())
     }
 
@@ -125,21 +127,23 @@ impl Jails {
     pub(super) fn kill(&self, name: &str) -> Result<(), Failure> {
         let Some(jail) = self.find(name) else { return Ok(()) };
         let end = Instant::now() + DEATH;
+        let mut left = jail.count();
         loop {
-            if jail.count() == 0 || jail.is_dead() {
-                return Ok(());
+            match left {
+                Ok(0) => return Ok(()),
+                _ if jail.is_dead() => return Ok(()),
+                _ if Instant::now() < end => {}
+                Ok(_) => {
+                    let survivors = jail.survivors();
+                    return Err(Failure::new(format!(
+                        "processes of jail {name} outlive SIGKILL: {survivors}"
+                    )));
+                }
+                Err(error) => return Err(uncounted(name, &error)),
             }
-            jail.signal(libc::SIGKILL).doing(|| format!("send SIGKILL in jail {name}"))?;
             // Again and again: a process may have forked between the kernel's steps over the list.
-            if jail.wait_until_empty(Duration::from_millis(100)) {
-                return Ok(());
-            }
-            if Instant::now() >= end {
-                return Err(Failure::new(format!(
-                    "processes of jail {name} outlive SIGKILL: {}",
-                    jail.survivors()
-                )));
-            }
+            jail.signal(libc::SIGKILL).doing(|| format!("send SIGKILL in jail {name}"))?;
+            left = jail.wait_until_empty(Duration::from_millis(100));
         }
     }
 
@@ -157,7 +161,7 @@ impl Jails {
     }
 
     /// A page of the jails, and whether there are more.
-    pub(super) fn page(&self, after: Option<&str>) -> (BTreeMap<String, JailInfo>, bool) {
+    pub(super) fn page(&self, after: Option<&str>) -> Result<(BTreeMap<String, JailInfo>, bool), Failure> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let all: Vec<(String, Arc<Running>)> = self
             .table()
@@ -175,17 +179,21 @@ impl Jails {
                     jid: jail.jid,
                     path: jail.path.clone(),
                     vnet: jail.vnet,
-                    processes: jail.count(),
+                    processes: jail.count().map_err(|error| uncounted(&name, &error))?,
                 };
-                (name, info)
+                Ok((name, info))
             })
-            .collect();
-        (jails, more)
+            .collect::<Result<_, Failure>>()?;
+        Ok((jails, more))
     }
 }
 
 fn no_such_jail(name: &str) -> Failure {
     Failure::os(format!("jail {name}"), &io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+fn uncounted(name: &str, error: &io::Error) -> Failure {
+    Failure::os(format!("count the processes of jail {name}"), error)
 }
 
 /// Starts a jail-init and waits until it has built its jail.
@@ -227,9 +235,18 @@ fn start(jail: &Jail, jid: i32) -> Result<Running, Failure> {
     }
 }
 
+/// What is asked of a process, or of the whole jail, that may have ended meanwhile.
+fn unless_gone<T>(asked: io::Result<T>) -> io::Result<Option<T>> {
+    match asked {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        asked => asked.map(Some),
+    }
+}
+
 impl Running {
+    /// Whether it is known to be gone: one that cannot be asked must not be forgotten.
     fn is_dead(&self) -> bool {
-        sys::ends_within(self.init.pidfd.as_fd(), 0).unwrap_or(true)
+        sys::ends_within(self.init.pidfd.as_fd(), 0).unwrap_or(false)
     }
 
     /// Sends a signal to all but jail-init. That there is nobody is no error.
@@ -243,47 +260,63 @@ impl Running {
     }
 
     /// The processes beside jail-init, zombies not counted, by number and name. Empty when the jail is gone.
-    fn processes(&self) -> Vec<(i32, String)> {
+    ///
+    /// # Errors
+    /// It cannot be seen who is there, for want of a descriptor, say.
+    fn processes(&self) -> io::Result<Vec<(i32, String)>> {
         let open = |path: &str, flags: OFlags| {
-            rustix::fs::openat(&self.proc, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&self.proc, path, flags, Mode::empty()).map_err(io::Error::from)
         };
-        let Ok(dir) = open(".", OFlags::DIRECTORY).and_then(Dir::new) else { return Vec::new() };
-        dir.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse::<i32>().ok())
-            .filter(|pid| *pid != 1)
-            .filter_map(|pid| {
-                let mut text = String::new();
-                let stat = open(&format!("{pid}/stat"), OFlags::empty()).ok()?;
-                io::Read::read_to_string(&mut std::fs::File::from(stat), &mut text).ok()?;
-                // proc_pid_stat(5): "pid (name) state …"; the name may hold anything, so the last parenthesis counts.
-                let (head, tail) = text.rsplit_once(')')?;
-                let dead = matches!(tail.trim_start().chars().next(), Some('Z' | 'X'));
-                (!dead).then(|| (pid, head.split_once('(').map_or("?", |(_, name)| name).to_owned()))
-            })
-            .collect()
+        let Some(dir) = unless_gone(open(".", OFlags::DIRECTORY))? else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for entry in Dir::new(dir)? {
+            let Some(entry) = unless_gone(entry.map_err(io::Error::from))? else { continue };
+            let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            if pid == 1 {
+                continue;
+            }
+            // A process may call itself what is no UTF-8.
+            let text = open(&format!("{pid}/stat"), OFlags::empty()).and_then(|stat| {
+                let mut text = Vec::new();
+                io::Read::read_to_end(&mut std::fs::File::from(stat), &mut text)?;
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            });
+            // proc_pid_stat(5): "pid (name) state …"; the name may hold anything, so the last parenthesis counts.
+            let Some(text) = unless_gone(text)? else { continue };
+            let Some((head, tail)) = text.rsplit_once(')') else { continue };
+            if !matches!(tail.trim_start().chars().next(), Some('Z' | 'X')) {
+                all.push((pid, head.split_once('(').map_or("?", |(_, name)| name).to_owned()));
+            }
+        }
+        Ok(all)
     }
 
-    fn count(&self) -> usize {
-        self.processes().len()
+    fn count(&self) -> io::Result<usize> {
+        Ok(self.processes()?.len())
     }
 
     /// Who is still there, for a message.
     fn survivors(&self) -> String {
-        let all: Vec<String> =
-            self.processes().iter().take(20).map(|(pid, name)| format!("{name} ({pid})")).collect();
+        let all = match self.processes() {
+            Ok(all) => all,
+            Err(error) => return format!("who is left cannot be seen: {error}"),
+        };
+        let all: Vec<String> = all.iter().take(20).map(|(pid, name)| format!("{name} ({pid})")).collect();
         if all.is_empty() { "only its jail-init is left".to_owned() } else { all.join(", ") }
     }
 
-    /// Waits at most so long; true if nobody is left.
-    fn wait_until_empty(&self, wait: Duration) -> bool {
+    /// Waits at most so long; gives how many are left, or why that is not known.
+    fn wait_until_empty(&self, wait: Duration) -> io::Result<usize> {
         let end = Instant::now() + wait;
         let mut pause = Duration::from_millis(1);
         loop {
-            if self.count() == 0 {
-                return true;
-            }
+            let count = self.count();
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            if matches!(count, Ok(0)) || left.is_zero() {
+                return count;
             }
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(Duration::from_millis(50));

@@ -203,7 +203,7 @@ impl Shared {
                 Answer::Done
             }
             Request::Jails { after } => {
-                let (jails, more) = self.jails.page(after.as_deref());
+                let (jails, more) = self.jails.page(after.as_deref())?;
                 Answer::Jails { jails, more }
             }
             Request::Outside => {
