@@ -533,6 +533,13 @@ fn a_log_that_cannot_be_read_is_not_shown_as_an_empty_one() {
         let output = world.command(words).output().unwrap();
         assert!(!output.status.success(), "{words:?} shows nothing, and says that is all");
     }
+    // How a command ends is known without its log.
+    std::fs::remove_dir_all(world.state().join("log")).unwrap();
+    std::fs::write(world.state().join("log"), "").unwrap();
+    let output = world.command(&["run", "host", "--", "exit", "3"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("its log breaks off"), "{said}");
 }
 
 #[test]
