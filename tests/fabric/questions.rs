@@ -10,12 +10,16 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Within which a question that is not lost is answered, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the sleeper sleeps.
+const NAP: Duration = Duration::from_millis(10);
+
 /// Asks for a name again and again, one question at a time: an answer that comes late counts with its lateness. What a daemon
 /// had taken out of its socket dies with it when it is killed, so a question without an answer is asked once more, as every
 /// resolver does; without one even so it is lost. A wrong answer is lost at once: nobody asks again after one.
 pub struct Names {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Answers>,
+    sleeper: std::thread::JoinHandle<Duration>,
 }
 
 /// What became of all questions.
@@ -28,6 +32,8 @@ pub struct Answers {
     pub lost: usize,
     /// How late the latest was that needed to be asked once.
     pub latest: Duration,
+    /// For how long at most the machine let somebody wait meanwhile who asked nobody for anything.
+    pub stood_still: Duration,
 }
 
 impl Names {
@@ -52,17 +58,27 @@ impl Names {
                     }
                     _ => answers.lost += 1,
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(NAP);
             }
             answers
         });
-        Self { stop, thread }
+        let stopped = Arc::clone(&stop);
+        let sleeper = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                std::thread::sleep(NAP);
+                longest = longest.max(began.elapsed().saturating_sub(NAP));
+            }
+            longest
+        });
+        Self { stop, thread, sleeper }
     }
 
     /// Asks no more.
     pub fn end(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        Answers { stood_still: self.sleeper.join().unwrap(), ..self.thread.join().unwrap() }
     }
 }
 
