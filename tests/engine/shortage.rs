@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use warren::config::spec::{OnStopFailure, RestartPolicy};
+use warren::config::spec::{CommandLine, Health, OnStopFailure, Probe, RestartPolicy};
 use warren::host::Op;
 use warren::lifecycle::engine::Command;
 use warren::store::Stage;
@@ -120,6 +120,33 @@ fn a_hook_that_could_not_be_killed_is_killed_later() {
     assert!(kills(&world) > 2, "nobody tried again: {:#?}", world.events);
     world.sim.refuse(|_| None);
     pass(&mut world, 2);
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_nobody_could_be_told_to_forget_is_asked_for_with_one_question() {
+    let mut world = World::new();
+    let mut one = service("one", 1, &[]);
+    one.health = Some(Health {
+        probe: Probe::Command { command: CommandLine::Shell("true".into()) },
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        failures: 3,
+        grace: Duration::from_secs(30),
+    });
+    world.ask(declare(fabric(vec![one]))).unwrap();
+    world.settle();
+    let before = world.sim.asked();
+    world.sim.fail_asked(before..before + 1_000_000);
+    world.settle_within(Duration::from_secs(200));
+    // For each second one probe's job, one question which there are, and now and then a look at the machine.
+    let asked = world.sim.asked() - before;
+    assert!((200..700).contains(&asked), "{asked} questions");
+    world.sim.fail_asked([]);
+    world.settle_within(Duration::from_secs(5));
+    assert!(world.sim.machine().remembered_jobs() < 3, "{}", world.sim.machine().remembered_jobs());
+    world.ask(Command::Drop("shop".into())).unwrap();
     world.settle();
     world.assert_nothing_left();
 }
