@@ -20,10 +20,13 @@ const PAGE: usize = 500;
 /// How often a log that is followed is looked at.
 const LOG_POLL: Duration = Duration::from_millis(100);
 
+fn ndjson(body: impl Into<Body>) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], body.into()).into_response()
+}
+
 /// An error in the place of a line breaks the answer off, so that it is not taken for a whole one.
-fn ndjson(lines: mpsc::Receiver<std::io::Result<Bytes>>) -> Response {
-    let body = Body::from_stream(ReceiverStream::new(lines));
-    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+fn going_on(lines: mpsc::Receiver<std::io::Result<Bytes>>) -> Response {
+    ndjson(Body::from_stream(ReceiverStream::new(lines)))
 }
 
 fn line(event: &impl serde::Serialize) -> Bytes {
@@ -106,7 +109,7 @@ pub(super) async fn events(
             }
         }
     });
-    Ok(ndjson(lines))
+    Ok(going_on(lines))
 }
 
 /// What of a log is wanted.
@@ -157,24 +160,16 @@ pub(super) async fn logs(
             }
         }
     };
-    // One look: who prints without a pause would keep whoever asked what it printed until now for ever.
-    let whole = if query.follow {
-        None
-    } else {
-        Some(look(&api, log.clone(), Look::Last(query.lines.unwrap_or(usize::MAX))).await.map_err(unread)?.0)
-    };
+    if !query.follow {
+        // One look: who prints without a pause would keep whoever asked what it printed until now for ever.
+        let last = Look::Last(query.lines.unwrap_or(usize::MAX));
+        let (entries, _) = look(&api, log, last).await.map_err(unread)?;
+        return Ok(ndjson(entries.iter().flat_map(line).collect::<Vec<u8>>()));
+    }
     let (sender, lines) = mpsc::channel(256);
     tokio::spawn(async move {
         let mut place = logs::Position::default();
         let mut last = query.lines;
-        if let Some(entries) = whole {
-            for entry in entries {
-                if sender.send(Ok(line(&entry))).await.is_err() {
-                    return;
-                }
-            }
-            return;
-        }
         loop {
             // Asked before the read, so that what was written before the end is read after it.
             let id = log.parse::<crate::ids::Id>().ok();
@@ -208,7 +203,7 @@ pub(super) async fn logs(
             }
         }
     });
-    Ok(ndjson(lines))
+    Ok(going_on(lines))
 }
 
 #[utoipa::path(delete, path = "/v1/instances/{name}/logs",
