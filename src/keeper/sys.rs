@@ -35,6 +35,18 @@ pub fn homes_of_users_only() -> bool {
     false
 }
 
+/// What /proc was asked of a process that may have ended meanwhile: nothing, if it has.
+///
+/// # Errors
+/// It could not be asked: that says nothing of the process.
+#[cfg(target_os = "linux")]
+pub fn unless_gone<T>(asked: io::Result<T>) -> io::Result<Option<T>> {
+    match asked {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        asked => asked.map(Some),
+    }
+}
+
 /// The numbers of the processes in a group that are not zombies. Walks all processes.
 ///
 /// # Errors
@@ -44,12 +56,8 @@ pub fn group_members(group: i32) -> io::Result<Vec<i32>> {
     let mut members = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let it = match stat(pid) {
-            Ok(it) => it,
-            // One that ends while we look is no member any more.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => continue,
-            Err(e) => return Err(e),
-        };
+        // One that ends while we look is no member any more.
+        let Some(it) = unless_gone(stat(pid))? else { continue };
         if it.group == Some(group) && !it.zombie {
             members.push(pid);
         }

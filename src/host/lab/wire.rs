@@ -38,7 +38,8 @@ pub fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<
 /// Waits for a message. `None` is the end: the other side is gone.
 ///
 /// # Errors
-/// `WouldBlock` when the socket's receive timeout is over, EMFILE where descriptors came and could not be taken, `InvalidData` for what is not a whole message of the type.
+/// `WouldBlock` when the socket's receive timeout is over, EMFILE where descriptors came and could not be taken, `InvalidData` for
+/// what is not a whole message of the type.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LARGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];

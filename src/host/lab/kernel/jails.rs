@@ -16,6 +16,7 @@ use super::super::failure::Context;
 use super::super::proto::{JailInfo, JailSetup};
 use super::super::{sys, wire};
 use crate::host::{Failure, Jail};
+use crate::keeper::sys::unless_gone;
 
 /// How long a jail's processes may take to die of SIGKILL.
 const DEATH: Duration = Duration::from_secs(10);
@@ -232,14 +233,6 @@ fn start(jail: &Jail, jid: i32) -> Result<Running, Failure> {
             let _ = sys::ends_within(init.pidfd.as_fd(), 10_000);
             Err(failure)
         }
-    }
-}
-
-/// What is asked of a process, or of the whole jail, that may have ended meanwhile.
-fn unless_gone<T>(asked: io::Result<T>) -> io::Result<Option<T>> {
-    match asked {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        asked => asked.map(Some),
     }
 }
 
