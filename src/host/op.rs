@@ -376,6 +376,27 @@ pub struct Job {
     pub console_below: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl Job {
+    /// Of which nothing is said but what it runs: `true`, on the host.
+    pub fn plain(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            jail: None,
+            command: CommandLine::Argv(vec!["true".into()]),
+            env: BTreeMap::new(),
+            clean_env: true,
+            user: None,
+            system_jail_user: false,
+            fib: None,
+            timeout: None,
+            log: id.to_owned(),
+            consolelog: None,
+            console_below: None,
+        }
+    }
+}
+
 impl Job {
     /// What it is, for a message: the command, and the jail.
     #[must_use]

@@ -479,7 +479,6 @@ fn gone(error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::spec::CommandLine;
     use crate::host::NoWitness;
 
     /// What a keeper that is not there, or does not answer any more, says of a command that was never begun: nothing.
@@ -494,20 +493,7 @@ mod tests {
             pid: 1,
             warren: None,
         };
-        let job = Job {
-            id: "a.probe.1".into(),
-            jail: None,
-            command: CommandLine::Argv(vec!["true".into()]),
-            env: std::collections::BTreeMap::new(),
-            clean_env: true,
-            user: None,
-            system_jail_user: false,
-            fib: None,
-            timeout: None,
-            log: "a".into(),
-            consolelog: None,
-            console_below: None,
-        };
+        let job = Job::plain("a.probe.1");
         let run = || client.run(&job, Place::Host { cwd: None }, &NoWitness).unwrap_err();
         assert!(run().is_unasked(), "{}", run());
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

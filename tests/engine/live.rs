@@ -12,7 +12,7 @@ use warren::store::Stage;
 
 use crate::support::{World, declare, fabric, service};
 
-fn health(command: &str) -> Option<Health> {
+pub fn health(command: &str) -> Option<Health> {
     Some(Health {
         probe: Probe::Command { command: CommandLine::Shell(command.into()) },
         interval: Duration::from_secs(1),

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use warren::config::spec::{CommandLine, Health, OnStopFailure, Probe, RestartPolicy};
+use libc::EMFILE;
+use warren::config::spec::{OnStopFailure, RestartPolicy};
 use warren::host::Op;
 use warren::lifecycle::engine::Command;
 use warren::store::Stage;
 
+use crate::live::health;
 use crate::support::{World, declare, fabric, service};
-
-/// EMFILE of FreeBSD and Linux.
-const EMFILE: i32 = 24;
 
 fn hook(op: &Op, name: &str) -> Option<i32> {
     let is = matches!(op, Op::Run(job) if job.id.contains(&format!(".hook.{name}.")));
@@ -128,13 +127,7 @@ fn a_hook_that_could_not_be_killed_is_killed_later() {
 fn what_nobody_could_be_told_to_forget_is_asked_for_with_one_question() {
     let mut world = World::new();
     let mut one = service("one", 1, &[]);
-    one.health = Some(Health {
-        probe: Probe::Command { command: CommandLine::Shell("true".into()) },
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        failures: 3,
-        grace: Duration::from_secs(30),
-    });
+    one.health = health("well");
     world.ask(declare(fabric(vec![one]))).unwrap();
     world.settle();
     let before = world.sim.asked();

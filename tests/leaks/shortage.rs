@@ -9,15 +9,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use libc::EMFILE;
 use warren::ids::Id;
 use warren::store::{Record, Stage};
 
 use crate::faults::{A_LOOK, AFTERWARDS, assert_recovered, named, parallel};
 use crate::scenario::{SCENARIOS, Scenario, Stand};
 use crate::support::World;
-
-/// EMFILE of FreeBSD and Linux.
-const EMFILE: i32 = 24;
 
 /// How long, in seconds.
 pub const TIMES: [u64; 3] = [2, 12, 95];

@@ -169,12 +169,12 @@ impl World {
         self.handle(Event::Remembered(ended));
     }
 
-    /// A daemon that died is followed by another: what was not committed, and every effect not yet had, is lost.
     /// What commands do that do not what they usually do.
     pub fn script(&self, unusual: impl Fn(&Job) -> Option<Behaviour> + Send + 'static) {
         self.sim.script(move |job| unusual(job).unwrap_or_else(|| Behaviour::usual(job)));
     }
 
+    /// A daemon that died is followed by another: what was not committed, and every effect not yet had, is lost.
     pub fn crash(&mut self) {
         let log = compact(&self.log);
         let state = fold(&log);

@@ -261,20 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_whose_caller_left_while_it_was_started_is_killed_and_forgotten() {
         let sim = crate::host::sim::Sim::new();
-        let job = Job {
-            id: "a.exec".into(),
-            jail: None,
-            command: CommandLine::Argv(vec!["true".into()]),
-            env: std::collections::BTreeMap::new(),
-            clean_env: true,
-            user: None,
-            system_jail_user: false,
-            fib: None,
-            timeout: None,
-            log: "a".into(),
-            consolelog: None,
-            console_below: None,
-        };
+        let job = Job::plain("a.exec");
         let (_ours, theirs) = streams(None).unwrap();
         let commands = Arc::new(Commands::new(Arc::new(sim.clone())));
         let mut asked = Box::pin(begin(&commands, job, theirs, false));
